@@ -1,0 +1,52 @@
+"""The `vernal` command. Its help and `check` import neither torch nor Prefect nor MLflow."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+REFUSED = 3  # exit code of a run whose challenger the gate refused
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their help."""
+    top = argparse.ArgumentParser(prog="vernal", description="Keeps fine-tuned Transformers in season.")
+    top.add_argument("--version", action="version", version="vernal 0.1.0")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="the whole way once, here: from a recipe's data to a verdict")
+    check = commands.add_parser("check", help="validate a recipe, and say what would run and what would be reused")
+    for command in (run, check):
+        command.add_argument("recipe", type=Path, help="a recipe, for example flows/recipes/quickstart.yaml")
+        command.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one dial, repeatable")
+        command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    explain = commands.add_parser("explain", help="why a version is live, and from what it was made")
+    explain.add_argument("model", help="NAME, NAME@champion, NAME@previous or NAME@NUMBER")
+    promote = commands.add_parser("promote", help="let a registered version through the gate now, by hand")
+    promote.add_argument("model", help="name of the model")
+    promote.add_argument("version", type=int, help="number of the version")
+    rollback = commands.add_parser("rollback", help="give the champion's place back to the version before")
+    rollback.add_argument("model", help="name of the model")
+    doctor = commands.add_parser("doctor", help="is this environment fit: versions, store, database, servers")
+    for command in (explain, promote, rollback, doctor):
+        command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    from flows import commands
+    from tasks.errors import Coded
+
+    try:
+        return int(getattr(commands, given.command)(given))
+    except Coded as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("E-INTERRUPTED stopped; finished stages are kept, the same command goes on from them", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

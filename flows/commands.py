@@ -1,0 +1,98 @@
+"""The commands: each does one thing, prints it, and returns an exit code."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from flows import outcome, plan
+from infra.settings import quiet_prefect
+from tasks import recipe
+from tasks.errors import Interrupted
+
+REFUSED = 3
+
+
+def run(given: argparse.Namespace) -> int:
+    """The whole way; nothing heavy is imported when there is nothing left to do."""
+    what = recipe.load(given.recipe, given.set)
+    beside = given.recipe.absolute().parent
+    found = plan.walk(what, beside)
+    if not found.finished:
+        _retrain(what, beside)
+        found = plan.walk(what, beside)
+    came = outcome.of(what, found)
+    print(outcome.as_json(came) if given.json else outcome.as_text(what, came))
+    return 0 if came["verdict"]["promoted"] else REFUSED
+
+
+def _retrain(what: recipe.Recipe, beside: Path) -> None:
+    logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("vernal").setLevel(logging.INFO)
+    quiet_prefect()
+    from prefect.exceptions import TerminationSignal
+
+    from flows.retrain import retrain
+
+    try:
+        retrain(what, str(beside))
+    except TerminationSignal as error:
+        message = "SIGTERM; finished stages are kept, the same command goes on from them"
+        raise Interrupted("E-INTERRUPTED", message) from error
+
+
+def check(given: argparse.Namespace) -> int:
+    """What would run and what would be reused."""
+    what = recipe.load(given.recipe, given.set)
+    found = plan.walk(what, given.recipe.absolute().parent)
+    if given.json:
+        stages = {verb: {"reused": verb in found.records} for verb in plan.VERBS}
+        print(json.dumps({"run_key": found.run_key, "recipe": what.digest, "stages": stages}, indent=1))
+        return 0
+    print(f"{what.name}: {what.task}, recipe {what.digest[7:19]}, run {found.run_key[7:19]}")
+    for verb in plan.VERBS:
+        record = found.records.get(verb)
+        print(f"  {verb:<10} {'reused  ' + record.digest[7:19] if record else 'would run'}")
+    return 0
+
+
+def explain(given: argparse.Namespace) -> int:
+    """Lineage and decisions on one page."""
+    from flows import explain as page
+
+    found = page.explain(given.model)
+    print(json.dumps(found, indent=1) if given.json else page.as_text(found))
+    return 0
+
+
+def promote(given: argparse.Namespace) -> int:
+    """A registered version through the gate, by hand."""
+    from tasks.release import promote as gate
+
+    verdict = gate.by_hand(given.model, given.version)
+    if given.json:
+        print(verdict.model_dump_json(indent=1))
+    else:
+        outcome = "is live" if verdict.promoted else "was refused; the champion stays"
+        print(f"{verdict.name} version {verdict.version} {outcome}: {'; '.join(verdict.reasons)}")
+    return 0 if verdict.promoted else REFUSED
+
+
+def rollback(given: argparse.Namespace) -> int:
+    """The version before becomes the champion again."""
+    from tasks.release import aliases
+
+    before, now = aliases.rollback(given.model)
+    told = {"name": given.model, "from": before, "champion": now}
+    print(json.dumps(told) if given.json else f"{given.model}: version {now} is live again, version {before} is not")
+    return 0
+
+
+def doctor(given: argparse.Namespace) -> int:
+    """Every check with what it found; 2 if one of them fails, 4 if that one is a service."""
+    from flows import doctor as checks
+
+    found = checks.examine()
+    print(json.dumps(found, indent=1) if given.json else checks.as_text(found))
+    return max((each["exit_code"] for each in found), default=0)

@@ -1,0 +1,126 @@
+"""Why a version is live, and from what it was made: lineage and decisions on one page.
+
+Lineage is a walk over the records' `parents`; what changed since the version before is told by digests alone.
+"""
+
+from typing import Any
+
+from infra.ledger import Decision, Ledger
+from infra.settings import settings
+from tasks import stages
+from tasks.errors import BadInput
+from tasks.model import bases
+from tasks.recipe import Recipe
+from tasks.records import Bundle, Checked, Checkpoint, Digest, Record, Report, Shards, Snapshot, Version
+
+ROWS = ("ingest", "validate", "load", "tokenise", "finetune", "package", "evaluate", "register")
+
+
+def explain(reference: str) -> dict[str, Any]:
+    """The page of NAME, NAME@alias or NAME@number as plain values.
+
+    Raises:
+        BadInput: E-REG-MISSING, there is no such model or version.
+    """
+    name, _, which = reference.partition("@")
+    ledger = Ledger(settings().ledger_url)
+    decisions = ledger.decisions(name)
+    aliases = {"champion": ledger.champion(name), "previous": ledger.previous(name)}
+    numbers = sorted(each.number for each in stages.every("register", Version) if each.name == name)
+    number = int(which) if which.isdigit() else aliases.get(which or "champion")
+    version = bases.registered(name, number)
+    if version is None:
+        known = f"versions {', '.join(map(str, numbers))}" if numbers else "no versions of it"
+        raise BadInput("E-REG-MISSING", f"{reference}: not found; there are {known}, champion {aliases['champion']}")
+    made_from = lineage(version)
+    before = bases.registered(name, max((each for each in numbers if each < version.number), default=None))
+    return {
+        "name": name,
+        "version": version.number,
+        "champion": aliases["champion"],
+        "previous": aliases["previous"],
+        "versions": numbers,
+        "lineage": {verb: record.digest for verb, record in made_from.items()},
+        "inputs": made_from["ingest"].inputs if isinstance(made_from["ingest"], Snapshot) else {},
+        "rows": made_from["validate"].rows if isinstance(made_from["validate"], Checked) else {},
+        "scores": made_from["evaluate"].scores if isinstance(made_from["evaluate"], Report) else {},
+        "compared_with": before.number if before else None,
+        "changed": changed(before, version) if before else {},
+        "decisions": [_decision(each) for each in decisions if each.version == version.number],
+    }
+
+
+def lineage(version: Version) -> dict[str, Record]:
+    """The records that a version was made from, by verb."""
+    report = _record("evaluate", Report, version.report)
+    bundle = _record("package", Bundle, version.bundle)
+    trained = _record("finetune", Checkpoint, bundle.parents[0])
+    shards = _record("tokenise", Shards, bundle.parents[1])
+    checked = _record("validate", Checked, bundle.parents[2])
+    base = _record("load", Checkpoint, trained.parents[0])
+    snapshot = _record("ingest", Snapshot, checked.parents[0])
+    return dict(zip(ROWS, (snapshot, checked, base, shards, trained, bundle, report, version), strict=True))
+
+
+def changed(before: Version, after: Version) -> dict[str, Any]:
+    """What differs between two versions: digests by verb, source files, and dials of the recipe."""
+    old, new = lineage(before), lineage(after)
+    digests = {
+        verb: {"before": old[verb].digest, "after": new[verb].digest}
+        for verb in ROWS
+        if old[verb].digest != new[verb].digest
+    }
+    inputs: list[str] = []
+    if isinstance(a := old["ingest"], Snapshot) and isinstance(b := new["ingest"], Snapshot):
+        inputs = sorted(name for name in {*a.inputs, *b.inputs} if a.inputs.get(name) != b.inputs.get(name))
+    return {"digests": digests, "inputs": inputs, "dials": _dials(recipe_of(before), recipe_of(after))}
+
+
+def recipe_of(version: Version) -> Recipe:
+    """The recipe that a version was registered with."""
+    return Recipe.model_validate_json(stages.artifacts().read(version.files["recipe.json"].digest))
+
+
+def as_text(page: dict[str, Any]) -> str:
+    """The page for people."""
+    live = "the champion" if page["champion"] == page["version"] else f"not live (champion is {page['champion']})"
+    lines = [f"{page['name']} version {page['version']}: {live}; previous {page['previous'] or 'none'}", ""]
+    for each in page["decisions"]:
+        lines.append(f"  {each['at'][:19]}  {each['kind']}: {each['why']}")
+    lines += ["", "  made from"]
+    changed_digests = page["changed"].get("digests", {})
+    for verb, digest in page["lineage"].items():
+        mark = f"   changed since version {page['compared_with']}" if verb in changed_digests else ""
+        lines.append(f"    {verb:<10} {digest[7:19]}{mark}")
+    lines += [f"    source     {name}  {value[:19]}" for name, value in page["inputs"].items()]
+    for name in page["changed"].get("inputs", []):
+        lines.append(f"    source file {name} changed since version {page['compared_with']}")
+    for name, (old, new) in page["changed"].get("dials", {}).items():
+        lines.append(f"    {name}: {old} -> {new}")
+    rows = "  ".join(f"{split} {count:,}" for split, count in page["rows"].items())
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in page["scores"].items())
+    return "\n".join([*lines, "", f"  rows   {rows}", f"  test   {scores}"])
+
+
+def _record(verb: str, kind: type[Any], digest: Digest) -> Any:
+    for record in stages.every(verb, kind):
+        if record.digest == digest:
+            return record
+    raise BadInput("E-REG-MISSING", f"the record of {verb} {digest} is gone from the store; lineage ends there")
+
+
+def _dials(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
+    a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    return {name: (a.get(name), b.get(name)) for name in sorted({*a, *b}) if a.get(name) != b.get(name)}
+
+
+def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {place: value}
+    return {name: each for key, inner in value.items() for name, each in _flat(inner, f"{place}.{key}".lstrip(".")).items()}
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    body = decision.body
+    why = "; ".join(body["reasons"]) if "reasons" in body else f"from version {body['from']} by hand"
+    return {"at": str(decision.at), "kind": decision.kind, "version": decision.version, "why": why}

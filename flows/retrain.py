@@ -1,0 +1,40 @@
+"""The whole way: a recipe goes in, a verdict on a registered and examined model comes out.
+
+Every task looks for its finished stage first, so a run that was killed, or is started again, goes on where it was.
+"""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows import plan, show
+from tasks.data.ingest import ingest
+from tasks.data.tokenise import tokenise
+from tasks.data.validate import validate
+from tasks.model.evaluate import evaluate
+from tasks.model.finetune import finetune
+from tasks.model.load import load
+from tasks.model.package import package
+from tasks.recipe import Recipe
+from tasks.records import Verdict
+from tasks.release.promote import promote
+from tasks.release.register import register
+
+
+@flow(name="retrain", flow_run_name="{recipe.name}", persist_result=False)
+def retrain(recipe: Recipe, beside: str = ".") -> Verdict:
+    """From the recipe's data to a verdict; relative names are looked up in the folder `beside` first."""
+    run_key = plan.walk(recipe, Path(beside)).run_key
+    snapshot = ingest(recipe.data, recipe.task, beside)
+    checked = validate(snapshot, recipe.task, recipe.data, recipe.rules)
+    base = load(recipe.model, beside)
+    shards = tokenise(checked, base, recipe.task, recipe.tokens)
+    show.data(recipe, snapshot, checked, shards)
+    trained = finetune(base, shards, recipe.task, recipe.train, recipe.name, run_key)
+    show.training(recipe, trained)
+    bundle = package(trained, shards, checked, recipe.task, recipe.package)
+    report = evaluate(bundle, checked, recipe.metric, recipe.exam)
+    version = register(recipe, checked, trained, bundle, report, run_key)
+    verdict = promote(version, checked, recipe.task, recipe.metric, recipe.gate)
+    show.verdict(recipe, report, version, verdict)
+    return verdict

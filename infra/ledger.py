@@ -1,0 +1,354 @@
+"""Leases and decisions: the one place where "exactly once" is kept. The only SQL of the project.
+
+Two tables. `leases` says who may act on a name, under an epoch that grows with every new holder. `decisions` says what
+went live, appended in the transaction that also proves that the lease is still held; rows are never changed, and the
+database itself refuses to. A holder that was paused, overtaken and woken is stopped at that point (fencing).
+
+A lease ends when its holder has not been seen to renew it for `EXPIRY` seconds of the observer's own monotonic clock:
+wall clocks of two machines are never compared. The price: a killed holder keeps others waiting for 10 s.
+
+SQLite serves one host; PostgreSQL serves many. Object stores answer conditional writes differently and are no lock.
+"""
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Literal
+
+from sqlalchemy import (
+    DDL,
+    CheckConstraint,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    RowMapping,
+    Select,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    update,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+
+from infra.errors import Coded, Corrupt, Denied, Unreachable
+
+EXPIRY = 10.0  # seconds without a renewal after which a lease may be taken over
+RENEWAL = 3.0  # seconds between two renewals
+PATIENCE = 20  # seconds that a statement waits for another's lock
+
+Kind = Literal["promoted", "refused", "rolled-back"]
+LIVE = ("promoted", "rolled-back")  # kinds that make a version the champion
+
+TABLES = MetaData()
+LEASES = Table(
+    "leases",
+    TABLES,
+    Column("name", String(200), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("holder", String(200), nullable=False),
+    Column("beat", Integer, nullable=False),
+)
+DECISIONS = Table(
+    "decisions",
+    TABLES,
+    Column("id", Integer, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("model", String(200), nullable=False, index=True),
+    Column("version", Integer, nullable=False),
+    Column("previous", Integer),
+    Column("kind", String(20), nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("model", "key", "kind"),
+    CheckConstraint("kind IN ('promoted', 'refused', 'rolled-back')", "decisions_kind"),
+    sqlite_autoincrement=True,
+)
+
+for verb in ("UPDATE", "DELETE"):
+    trigger = DDL(  # type: ignore[no-untyped-call]
+        f"CREATE TRIGGER decisions_no_{verb.lower()} BEFORE {verb} ON decisions "
+        f"BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END"
+    )
+    event.listen(DECISIONS, "after_create", trigger.execute_if(dialect="sqlite"))
+for statement in (
+    "CREATE OR REPLACE FUNCTION decisions_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'decisions are append-only'; END $$",
+    "CREATE TRIGGER decisions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON decisions "
+    "FOR EACH STATEMENT EXECUTE FUNCTION decisions_append_only()",
+):
+    function = DDL(statement)  # type: ignore[no-untyped-call]
+    event.listen(DECISIONS, "after_create", function.execute_if(dialect="postgresql"))
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to act on `name`, as long as nobody holds it under a later epoch."""
+
+    name: str
+    epoch: int
+    holder: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about a version of a model, and who was champion before."""
+
+    id: int
+    at: str
+    model: str
+    version: int
+    previous: int | None
+    kind: Kind
+    key: str
+    epoch: int
+    body: dict[str, Any]
+
+
+class Ledger:
+    """Leases and decisions in the database behind a SQLAlchemy URL.
+
+    Opens nothing until first use, then makes folder and tables if they are not there. Every method raises `Unreachable`
+    when the database does not answer and `Denied` when it refuses us.
+    """
+
+    def __init__(self, url: str, *, expiry: float = EXPIRY, renewal: float = RENEWAL) -> None:
+        self._given = url
+        self._expiry = expiry
+        self._renewal = renewal
+
+    @contextmanager
+    def lease(self, name: str, *, patience: float = 60.0) -> Iterator[Lease]:
+        """Hold `name` alone; renewed in the background until the block ends.
+
+        Waits up to `patience` seconds, then raises E-LEASE-HELD.
+        """
+        lease = self._acquire(name, patience)
+        done = Event()
+        renewal = Thread(target=self._renew, args=(lease, done), name=f"lease {name}", daemon=True)
+        renewal.start()
+        try:
+            yield lease
+        finally:
+            done.set()
+            renewal.join()
+            with suppress(Coded), self._write() as connection:  # left to expire if that fails
+                connection.execute(_held(lease).values(holder=""))
+
+    def decide(self, lease: Lease, *, model: str, version: int, kind: Kind, key: str, body: dict[str, Any]) -> Decision:
+        """Append one decision, if `lease` is still held; the same (model, key, kind) again returns the row there is.
+
+        One lease name per model keeps `previous` true. Raises E-FENCED when somebody else took the lease.
+        """
+        text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        with self._write() as connection:
+            if connection.execute(_held(lease).values(beat=LEASES.c.beat + 1)).rowcount == 0:
+                raise self._fenced(lease, connection)
+            same = (DECISIONS.c.model == model, DECISIONS.c.key == key, DECISIONS.c.kind == kind)
+            if row := connection.execute(select(DECISIONS).where(*same)).mappings().first():
+                return _decision(row)
+            values = {
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "model": model,
+                "version": version,
+                "previous": connection.scalar(_champion(model)),
+                "kind": kind,
+                "key": key,
+                "epoch": lease.epoch,
+                "body": text,
+            }
+            connection.execute(insert(DECISIONS).values(values))
+            return _decision(connection.execute(select(DECISIONS).where(*same)).mappings().one())
+
+    def decisions(self, model: str) -> list[Decision]:
+        """All decisions about `model`, oldest first."""
+        query = select(DECISIONS).where(DECISIONS.c.model == model).order_by(DECISIONS.c.id)
+        with self._read() as connection:
+            return [_decision(row) for row in connection.execute(query).mappings()]
+
+    def champion(self, model: str) -> int | None:
+        """The version that is live by the last decision; None: there was none yet."""
+        with self._read() as connection:
+            return connection.scalar(_champion(model))
+
+    def previous(self, model: str) -> int | None:
+        """The champion before this one: where a rollback leads, and after a rollback the one just left."""
+        with self._read() as connection:
+            query = _champion(model)
+            return connection.scalar(query.where(DECISIONS.c.version != query.correlate(None).scalar_subquery()))
+
+    def models(self) -> list[str]:
+        """Names that were ever decided about, sorted."""
+        with self._read() as connection:
+            return sorted(connection.scalars(select(DECISIONS.c.model).distinct()))
+
+    def _acquire(self, name: str, patience: float) -> Lease:
+        me = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        start = changed = time.monotonic()
+        seen = None
+        while True:
+            row = self._look(name)
+            now = time.monotonic()
+            if row != seen:
+                seen, changed = row, now
+            if row["holder"] == "" or now - changed >= self._expiry:
+                if self._take(row, me):
+                    return Lease(name, row["epoch"] + 1, me)
+                continue
+            left = start + patience - now
+            if left <= 0:
+                raise Coded("E-LEASE-HELD", self._occupied(row, patience))
+            time.sleep(min(left, self._expiry / 20))
+
+    def _look(self, name: str) -> dict[str, Any]:
+        """The row of a lease; a free one of epoch 0 is written if there is none."""
+        query = select(LEASES).where(LEASES.c.name == name)
+        with self._read() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is not None:
+            return dict(row)
+        free = {"name": name, "epoch": 0, "holder": "", "beat": 0}
+        with suppress(IntegrityError), self._write() as connection:  # another wrote it first
+            connection.execute(insert(LEASES).values(free))
+        return free
+
+    def _take(self, row: dict[str, Any], me: str) -> bool:
+        """Make the lease ours if it still stands as we saw it."""
+        unchanged = [LEASES.c[column] == value for column, value in row.items()]
+        with self._write() as connection:
+            taken = update(LEASES).where(*unchanged).values(epoch=row["epoch"] + 1, holder=me, beat=row["beat"] + 1)
+            return connection.execute(taken).rowcount == 1
+
+    def _renew(self, lease: Lease, done: Event) -> None:
+        while not done.wait(self._renewal):
+            with suppress(Coded), self._write() as connection:  # try again at the next beat; `decide` has the last word
+                if connection.execute(_held(lease).values(beat=LEASES.c.beat + 1)).rowcount == 0:
+                    return
+
+    def _occupied(self, row: dict[str, Any], patience: float) -> str:
+        return (
+            f"lease {row['name']!r} is held by {row['holder']} (epoch {row['epoch']}) and was not let go in the "
+            f"{patience:.0f} s that we waited; wanted: nobody else at work on it; wait for that run to end, or end it: "
+            f"{self._expiry:.0f} s after its last renewal the lease is free to take"
+        )
+
+    def _fenced(self, lease: Lease, connection: Connection) -> Coded:
+        row = connection.execute(select(LEASES).where(LEASES.c.name == lease.name)).mappings().one()
+        return Coded(
+            "E-FENCED",
+            f"epoch {lease.epoch} of lease {lease.name!r} is over: now epoch {row['epoch']}, "
+            f"held by {row['holder'] or 'nobody'}; wanted: a lease still held; nothing was written, this attempt stops "
+            f"and whoever came after it goes on",
+        )
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._sorted(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """A transaction. Its first statement must be the one that writes: it takes the lock on which all others wait
+        (SQLite: of the file, by BEGIN IMMEDIATE; PostgreSQL: of the row)."""
+        with self._sorted(), self._engine.begin() as connection:
+            yield connection
+
+    @cached_property
+    def _engine(self) -> Engine:
+        try:
+            url = make_url(self._given.replace("postgres://", "postgresql://", 1))
+            if url.drivername == "postgresql":
+                url = url.set(drivername="postgresql+psycopg2")
+            if url.get_backend_name() == "sqlite" and url.database:
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+                engine = create_engine(url, connect_args={"timeout": PATIENCE, "isolation_level": "IMMEDIATE"})
+            elif url.get_backend_name() == "postgresql":
+                engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+                event.listen(engine, "connect", _impatient)
+            else:
+                raise ArgumentError("neither SQLite nor PostgreSQL")
+        except (ArgumentError, ImportError) as error:
+            raise Coded(
+                "E-SQL-URL",
+                f"the ledger's URL cannot be used: {_line(error)}; wanted: sqlite:///folder/ledger.db or "
+                f"postgresql://user:password@host/database; set VERNAL_LEDGER",
+            ) from None
+        except OSError as error:
+            raise Denied(
+                "E-SQL-DENIED", f"ledger folder {error.filename}: {error.strerror}; make it writable"
+            ) from None
+        if not inspect(engine).has_table(DECISIONS.name):
+            _create(engine)
+        return engine
+
+    @contextmanager
+    def _sorted(self) -> Iterator[None]:
+        """Database errors by their remedy."""
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            where = make_url(self._given).render_as_string(hide_password=True)
+            found = _line(error.orig)
+            if any(word in found for word in ("authentication failed", "permission denied", "readonly")):
+                raise Denied("E-SQL-DENIED", f"ledger {where} refuses us: {found}; mend user or rights") from error
+            if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+                raise Unreachable(
+                    "E-SQL-UNAVAILABLE", f"ledger {where} does not answer: {found}; start it or mend VERNAL_LEDGER"
+                ) from error
+            if "not a database" in found or "malformed" in found:
+                raise Corrupt("E-SQL-CORRUPT", f"ledger {where}: {found}; put a backup of the file back") from error
+            raise
+
+
+def _create(engine: Engine) -> None:
+    """Make both tables and the triggers in one transaction, whoever else does so at the same time."""
+    alone = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7310862)"}
+    with engine.begin() as connection:
+        connection.exec_driver_sql(alone[engine.dialect.name])
+        TABLES.create_all(connection)
+
+
+def _impatient(connection: Any, _record: Any) -> None:
+    """A paused holder of a PostgreSQL lock keeps others waiting for seconds, not for ever."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{PATIENCE}s'; SET idle_in_transaction_session_timeout = '{PATIENCE}s'")
+    connection.commit()
+
+
+def _held(lease: Lease) -> Any:
+    """An UPDATE that touches a row only while `lease` is held."""
+    ours = (LEASES.c.name == lease.name, LEASES.c.epoch == lease.epoch, LEASES.c.holder == lease.holder)
+    return update(LEASES).where(*ours)
+
+
+def _champion(model: str) -> Select[int]:
+    live = (DECISIONS.c.model == model, DECISIONS.c.kind.in_(LIVE))
+    return select(DECISIONS.c.version).where(*live).order_by(DECISIONS.c.id.desc()).limit(1)
+
+
+def _decision(row: RowMapping) -> Decision:
+    return Decision(**{**row, "body": json.loads(row["body"])})
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,99 @@
+"""Where things live and how fast: the only reader of the environment.
+
+Nothing here may change a weight or a verdict (that is the recipe's part), so nothing here enters a digest.
+Every setting is an environment variable with the prefix `VERNAL_`; credentials of S3 are those that boto3 reads
+(`AWS_ACCESS_KEY_ID` and so on).
+"""
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Embedded defaults: everything below one folder of the working directory, no server needed."""
+
+    model_config = SettingsConfigDict(env_prefix="VERNAL_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".vernal"), description="folder of everything that Vernal keeps on this machine")
+    store: str = Field("", description="artifact store: a folder or s3://bucket/prefix; empty: HOME/store")
+    ledger: SecretStr = Field(
+        SecretStr(""), description="SQLAlchemy URL of leases and decisions; empty: SQLite in HOME"
+    )
+    mlflow: SecretStr = Field(SecretStr(""), description="MLflow tracking URI; empty: SQLite in HOME")
+    s3_endpoint: str = Field("", description="endpoint of an S3-compatible server; empty: Amazon's")
+    data: str = Field("", description="where relative data sources are looked up beside the recipe's folder")
+    models: str = Field("", description="where relative base models are looked up beside the recipe's folder")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where tensors live; auto: a GPU if there is one")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="seconds of training between two checkpoints")
+
+    @property
+    def store_uri(self) -> str:
+        return self.store or str(self.home.absolute() / "store")
+
+    @property
+    def ledger_url(self) -> str:
+        return self.ledger.get_secret_value() or f"sqlite:///{self.home.absolute() / 'ledger.db'}"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return self.mlflow.get_secret_value() or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+
+    @property
+    def mlflow_shown(self) -> str:
+        """The tracking URI without a password."""
+        return re.sub(r"//[^/@]*@", "//", self.mlflow_uri)
+
+    @property
+    def cache(self) -> Path:
+        """Verified copies of remote objects; may be deleted at any time."""
+        return self.home.absolute() / "cache"
+
+    @property
+    def work(self) -> Path:
+        """Half-made outputs; may be deleted when nothing runs."""
+        return self.home.absolute() / "work"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
+
+
+def quiet_mlflow() -> None:
+    """Settings that MLflow reads from the environment as it is imported; what the user set stays, pickles never load.
+
+    No telemetry, nothing on the terminal, no wait of minutes for a server that is gone (its own default is 7 retries).
+    """
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def quiet_prefect() -> None:
+    """Settings that Prefect reads from the environment as it is imported; what the user set stays.
+
+    Our own log lines reach Prefect's pages, its own stay off the terminal; no telemetry; a server of the run's own may take
+    two minutes to start (the default of 20 s failed on a busy machine).
+    """
+    for name, value in {
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "vernal",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "DO_NOT_TRACK": "1",
+    }.items():
+        os.environ.setdefault(name, value)

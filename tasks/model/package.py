@@ -1,0 +1,80 @@
+"""Trained Checkpoint -> Bundle: the one artifact that is examined, registered and served."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tasks import recipe, stages
+from tasks.data.tokenise import WORDS, batches_of
+from tasks.model import bundle
+from tasks.records import Bundle, Checked, Checkpoint, Shards
+from tasks.verb import verb
+
+log = logging.getLogger("vernal.package")
+
+
+@verb
+def package(trained: Checkpoint, data: Shards, checked: Checked, task: recipe.Task, how: recipe.Package) -> Bundle:
+    """The trained model in the recipe's precision, with its limits and golden inputs."""
+    key = stages.package(trained, data, checked, task, how)
+    return stages.once(key, lambda folder: pack(folder, trained, data, checked, task, how))
+
+
+def pack(
+    folder: Path, trained: Checkpoint, data: Shards, checked: Checked, task: recipe.Task, how: recipe.Package
+) -> Bundle:
+    """Lays the bundle out in `folder`, lets it answer the golden inputs, and keeps it."""
+    there = stages.checkout(trained.files, folder / "trained")
+    made = folder / "bundle"
+    made.mkdir()
+    for name in trained.files:
+        if name != "history.jsonl":
+            convert(there / name, made / name, how.precision)
+    describe(made, data, task, how.precision, golden=[])
+    inputs = golden_inputs(stages.open_file(checked.files["validation.parquet"]), task, how.golden)
+    answers = bundle.Model.load(made).predict(inputs)
+    golden = [{"input": row, "label": each.label, "score": each.score} for row, each in zip(inputs, answers, strict=True)]
+    describe(made, data, task, how.precision, golden)
+    files = stages.keep(made)
+    size = sum(file.size for file in files.values())
+    log.info("%s, %.1f MB, %d golden inputs", how.precision, size / 1e6, len(golden))
+    return Bundle.of(
+        files,
+        parents=(trained.digest, data.digest, checked.digest),
+        task=task,
+        labels=data.labels,
+        precision=how.precision,
+        bytes_total=size,
+    )
+
+
+def convert(source: Path, target: Path, precision: str) -> None:
+    """Copies a file; weights become numbers of `precision`."""
+    if source.suffix != ".safetensors" or precision == "fp32":
+        target.write_bytes(source.read_bytes())
+        return
+    tensors = load_file(source)
+    save_file({name: each.to(torch.bfloat16) for name, each in tensors.items()}, target, metadata={"format": "pt"})
+
+
+def describe(folder: Path, data: Shards, task: recipe.Task, precision: str, golden: list[dict[str, Any]]) -> None:
+    """Writes `bundle.json`."""
+    description = {
+        "format": 1,
+        "task": task,
+        "labels": data.labels,
+        "length": data.length,
+        "precision": precision,
+        "golden": golden,
+    }
+    (folder / "bundle.json").write_text(json.dumps(description, indent=1, ensure_ascii=False))
+
+
+def golden_inputs(validation: Path, task: recipe.Task, rows: int) -> list[Any]:
+    """The first rows of the validation split."""
+    first, _ = next(batches_of(validation, WORDS[task]))
+    return first[:rows]

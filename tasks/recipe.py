@@ -1,0 +1,285 @@
+"""What to train: a YAML file becomes a frozen, validated, digested Recipe, one section for each step of the data's way.
+
+If changing a value could change the weights or the verdict, it stands here; where things live and how fast they go is the
+matter of `infra.settings`. Every dial has one default, written once, in its section. A task is handed its section, not the
+recipe, so that a new learning rate does not tokenise again.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
+
+from tasks import strict_yaml
+from tasks.errors import BadInput, listed
+from tasks.records import Digest, digest_of
+
+Task = Literal["text-classification", "token-classification"]
+Metric = Literal["accuracy", "macro_f1", "micro_f1", "weighted_f1", "entity_f1"]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Column = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,128}$")]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+HEADLINE: dict[str, Metric] = {"text-classification": "macro_f1", "token-classification": "entity_f1"}
+_LOCATION = re.compile(r"^(?:[a-z0-9+.-]+://)?[^\x00-\x1f\x7f]+$")
+_REVISION = re.compile(r"[0-9a-f]{40}")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def checked_location(value: str) -> str:
+    """A source or base that may be named in a recipe: a path, s3://, hf://name@revision or registry://name@alias."""
+    scheme, found, rest = value.partition("://")
+    if not _LOCATION.match(value) or not value.strip():
+        raise ValueError("a path or URL without control characters")
+    if not found:
+        return value
+    if scheme not in ("s3", "hf", "registry"):
+        raise ValueError("a path, s3://bucket/prefix, hf://name@revision or registry://name@alias")
+    if "@" in rest.split("/", 1)[0] and ":" in rest.split("@", 1)[0]:
+        raise ValueError("no credentials inside a URL: they belong into the environment (value not shown)")
+    if scheme == "hf" and not _REVISION.fullmatch(rest.rpartition("@")[2]):
+        raise ValueError("a pinned revision: hf://name@ followed by the 40 hex digits of a commit")
+    if ".." in rest.split("/"):
+        raise ValueError("no '..' inside a URL")
+    return value
+
+
+Location = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(checked_location)]
+
+
+def _form(value: Any) -> str:
+    return "·text" if isinstance(value, str) else "·mapping"
+
+
+# a value that is either a text or a mapping; an error names the faults of the form that was found
+Text = Tag("·text")
+Mapped = Tag("·mapping")
+ByForm = Discriminator(_form)
+
+
+class Files(Section):
+    """One location for each split."""
+
+    train: Location
+    validation: Location | None = None
+    test: Location | None = None
+
+
+class SplitBy(Section):
+    by: Literal["auto", "given", "stratified", "group", "time"] = Field(
+        "auto", description="auto: the splits that the source names, else stratified by label"
+    )
+    validation: Share = Field(0.1, description="share of rows, where validation is not given")
+    test: Share = Field(0.1, description="share of rows, where test is not given")
+    seed: Seed = 0
+
+
+class Data(Section):
+    source: Annotated[Annotated[Location, Text] | Annotated[Files, Mapped], ByForm] = Field(
+        description="file, folder, glob, s3://, hf://name@revision, or one for each split"
+    )
+    text: Column = Field("text", description="column of the text (text-classification)")
+    label: Column = Field("label", description="column of the label (text-classification)")
+    tokens: Column = Field("tokens", description="column of the words (token-classification)")
+    tags: Column = Field("tags", description="column of the words' tags (token-classification)")
+    time: Column | None = Field(None, description="column of an ISO 8601 time or date")
+    group: Column | None = Field(None, description="column whose equal values stay in one split")
+    split: SplitBy = SplitBy()
+
+
+class Rules(Section):
+    """What a row and a dataset must satisfy."""
+
+    bad_rows: float = Field(0.01, ge=0, le=1, description="share of faulty rows above which the dataset is refused")
+    min_per_class: int = Field(2, ge=1, description="training rows that every label must have")
+    max_labels: int = Field(1000, ge=2, le=100_000)
+    max_characters: int = Field(100_000, ge=1, description="longest text; longer rows are quarantined")
+    labels: tuple[str, ...] | None = Field(None, description="the label set; none: what the rows name")
+    duplicates: Literal["drop", "keep"] = Field("drop", description="exact repetitions inside one split")
+    leaks: Literal["drop", "refuse", "keep"] = Field(
+        "drop", description="training rows that (nearly) stand in validation or test: drop them, or refuse the dataset"
+    )
+    similarity: float = Field(
+        0.9, gt=0, le=1, description="Jaccard similarity of word 3-grams from which rows are near-duplicates; 1: exact"
+    )
+
+
+class TrainedTokenizer(Section):
+    train: Literal["bpe", "wordpiece", "unigram"]
+    vocabulary: int = Field(8000, ge=64, le=1_000_000)
+    lowercase: bool = True
+
+
+class Tokens(Section):
+    length: int = Field(128, ge=4, le=131_072, description="tokens of a row, special ones included; the rest is cut off")
+    tokenizer: Annotated[Annotated[Literal["base"], Text] | Annotated[TrainedTokenizer, Mapped], ByForm] = Field(
+        "base", description="the base model's own, or one trained on the training rows"
+    )
+
+
+class Architecture(Section):
+    """A Transformer built from its config, weights drawn at random."""
+
+    architecture: Literal["encoder"]
+    num_layers: int = Field(4, ge=1, le=128)
+    d_model: int = Field(256, ge=8, le=16_384, description="width of the hidden states")
+    num_heads: int = Field(4, ge=1, le=256)
+    dff: int | None = Field(None, ge=8, le=65_536, description="width of the feed-forward layer; none: 4 d_model")
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class Model(Section):
+    base: Annotated[Annotated[Location, Text] | Annotated[Architecture, Mapped], ByForm] = Field(
+        description="folder, .safetensors file, s3://, hf://name@revision, registry://name@alias, or an architecture"
+    )
+
+
+class Train(Section):
+    method: Literal["full"] = "full"
+    epochs: int = Field(3, ge=1, le=10_000)
+    batch: int = Field(32, ge=1, le=65_536, description="rows of one optimizer step")
+    micro_batch: int | None = Field(None, ge=1, description="rows computed at once; none: the whole batch")
+    learning_rate: float = Field(5e-5, gt=0, le=1)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Share = Field(0.06, description="share of all steps in which the rate rises from 0")
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
+    label_smoothing: Share = 0.0
+    early_stopping: int = Field(2, ge=0, description="evaluations without a better metric before it ends; 0: never")
+    metric: Metric | Literal["loss"] | None = Field(
+        None, description="what the best step is chosen by, on validation; none: macro_f1 or entity_f1"
+    )
+    max_rows: int | None = Field(None, ge=1, description="largest number of training rows, drawn by the seed")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware computes in it")
+    seed: Seed = 0
+
+
+class Package(Section):
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="numbers in which the weights are stored and served")
+    golden: int = Field(8, ge=1, le=64, description="validation rows kept with their outputs as a self-test")
+
+
+class Exam(Section):
+    metric: Metric | None = Field(None, description="the headline; none: macro_f1 or entity_f1")
+    slices: tuple[Column, ...] = Field(("length",), description="columns, or `length`, to report scores by")
+
+
+class Gate(Section):
+    margin: float = Field(0.0, ge=0, lt=1, description="loss of the exam's metric that would be accepted, in score points")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    floors: dict[str, float] = Field(
+        default_factory=dict, description="least value of a metric, or of recall_per_class, precision_per_class"
+    )
+    draws: int = Field(2000, ge=100, le=100_000, description="bootstrap resamples")
+    seed: Seed = 0
+
+
+class Recipe(Section):
+    """One model's whole way, from its data to the gate."""
+
+    name: Name = Field(description="name of the model in the registry")
+    task: Task
+    data: Data
+    rules: Rules = Rules()
+    tokens: Tokens = Tokens()
+    model: Model
+    train: Train = Train()
+    package: Package = Package()
+    exam: Exam = Exam()
+    gate: Gate = Gate()
+
+    @cached_property
+    def digest(self) -> Digest:
+        """SHA-256 of the canonical recipe, defaults included."""
+        return digest_of(self.model_dump(mode="json"))
+
+    @property
+    def metric(self) -> Metric:
+        """The headline metric of exam and gate."""
+        return self.exam.metric or HEADLINE[self.task]
+
+
+def load(path: Path, changes: Iterable[str] = ()) -> Recipe:
+    """The recipe in a YAML file, with `a.b=value` changes laid over it.
+
+    Raises:
+        BadInput: E-RECIPE-MISSING, E-YAML-*, E-SET or E-RECIPE; the last lists every fault with its line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput("E-RECIPE-MISSING", f"{path}: {error.strerror}; name a recipe file") from error
+    document = strict_yaml.read(content, path.name)
+    for change in changes:
+        _change(document.values, change)
+    return parse(document, path.name)
+
+
+def parse(document: strict_yaml.Document, name: str) -> Recipe:
+    """The recipe that a read document describes; `name` is what errors call it."""
+    try:
+        return Recipe.model_validate_json(_json(document.values))
+    except ValidationError as error:
+        faults = _faults(error, document)
+        raise BadInput("E-RECIPE", f"{name}: {listed(faults)}") from error
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values).encode()  # .nan and .inf pass here; pydantic refuses them by the field's name
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    dotted, found, text = change.partition("=")
+    keys = dotted.split(".")
+    if not found or not all(keys):
+        raise BadInput("E-SET", f"--set {change!r:.80}: wanted section.key=value, for example train.epochs=2")
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise BadInput("E-SET", f"--set {change!r:.80}: {key} is {inner!r:.40}, not a section")
+        values = inner
+    values[keys[-1]] = strict_yaml.read(f"value: {text}".encode(), f"--set {dotted}").values["value"]
+
+
+def _faults(error: ValidationError, document: strict_yaml.Document) -> list[str]:
+    places = [tuple(part for part in fault["loc"] if not str(part).startswith("·")) for fault in error.errors()]
+    return [_fault(fault, place, document) for fault, place in zip(error.errors(), places, strict=True)]
+
+
+def _fault(fault: Any, place: tuple[str | int, ...], document: strict_yaml.Document) -> str:
+    dotted = ".".join(map(str, place)) or "recipe"
+    line = next((document.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in document.lines), None)
+    where = f"line {line} {dotted}" if line else dotted
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_meant(place)}"
+    if fault["type"] == "missing":
+        return f"{where}: missing, and it has no default"
+    wanted = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    shown = "" if "not shown" in wanted else f"found {fault['input']!r:.60}, "
+    return f"{where}: {shown}wanted {wanted}"
+
+
+def _meant(place: tuple[str | int, ...]) -> str:
+    section: Any = Recipe
+    for part in place[:-1]:
+        section = section.model_fields[part].annotation if part in getattr(section, "model_fields", {}) else None
+    close = difflib.get_close_matches(str(place[-1]), getattr(section, "model_fields", {}), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,125 @@
+"""Version -> Verdict: champion and challenger sit the same exam now, and the better one is live afterwards.
+
+The decision is written to the ledger under the model's lease; the registry's aliases follow it and can be set again from it
+at any time. So a kill between the two leaves nothing undecided: who runs it again finds the decision and sets the aliases.
+"""
+
+import json
+import logging
+import uuid
+from pathlib import Path
+
+from infra.ledger import Ledger
+from infra.settings import settings
+from tasks import recipe, stages
+from tasks.errors import BadInput
+from tasks.model import bases
+from tasks.model.bundle import Model
+from tasks.model.curves import registry
+from tasks.model.exam import Exam
+from tasks.records import Bundle, Checked, Report, Verdict, Version
+from tasks.release import gate
+from tasks.release.aliases import project
+from tasks.verb import verb
+
+log = logging.getLogger("vernal.promote")
+
+
+@verb
+def promote(
+    version: Version, checked: Checked, task: recipe.Task, metric: recipe.Metric, how: recipe.Gate
+) -> Verdict:
+    """Makes `version` the champion if the gate lets it through; says why, either way."""
+    key = stages.promote(version, checked, metric, how)
+    return stages.once(key, lambda folder: decide(folder, key.digest, version, checked, task, metric, how))
+
+
+def decide(
+    folder: Path,
+    key: str,
+    version: Version,
+    checked: Checked,
+    task: recipe.Task,
+    metric: recipe.Metric,
+    how: recipe.Gate,
+) -> Verdict:
+    """The verdict under the model's lease: found in the ledger, or judged now and written there."""
+    ledger = Ledger(settings().ledger_url)
+    with ledger.lease(f"model:{version.name}") as lease:
+        known = next((each for each in ledger.decisions(version.name) if each.key == key), None)
+        body = known.body if known else judged(folder, ledger, version, checked, task, metric, how)
+        kind = "promoted" if body["promoted"] else "refused"
+        ledger.decide(lease, model=version.name, version=version.number, kind=kind, key=key, body=body)
+        project(ledger, version.name)
+        label(version, body)
+    kept = folder / "verdict"
+    kept.mkdir()
+    (kept / "verdict.json").write_text(json.dumps(body, indent=1))
+    log.info("%s version %d %s: %s", version.name, version.number, kind, "; ".join(body["reasons"]))
+    return Verdict.of(stages.keep(kept), parents=(version.digest, checked.digest), **body)
+
+
+def judged(
+    folder: Path,
+    ledger: Ledger,
+    version: Version,
+    checked: Checked,
+    task: recipe.Task,
+    metric: recipe.Metric,
+    how: recipe.Gate,
+) -> dict[str, object]:
+    """Both models sit the exam now; the fields of the Verdict."""
+    challenger = bases.bundle_of(version)
+    former = ledger.champion(version.name)
+    champion = bases.registered(version.name, former) if former != version.number else None
+    exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
+    labels = challenger.labels
+    theirs = exam.sat_by(opened(challenger, folder / "challenger")).counted(labels)
+    ours = exam.sat_by(opened(bases.bundle_of(champion), folder / "champion")).counted(labels) if champion else None
+    found = gate.judge(ours, theirs, metric, how)
+    reasons = found.reasons if former != version.number else ("it is the champion already", *found.reasons[1:])
+    return {
+        "name": version.name,
+        "version": version.number,
+        "promoted": found.promoted,
+        "metric": metric,
+        "champion": champion.number if champion else None,
+        "gain": found.gain,
+        "low": found.low,
+        "high": found.high,
+        "reasons": list(reasons),
+    }
+
+
+def opened(bundle: Bundle, folder: Path) -> Model:
+    """The bundle in memory, having answered its golden inputs."""
+    model = Model.load(stages.checkout(bundle.files, folder))
+    model.check()
+    return model
+
+
+def label(version: Version, body: dict[str, object]) -> None:
+    """Writes the verdict onto the version in the registry."""
+    there = registry()
+    there.tag(version.name, version.number, "vernal.verdict", "promoted" if body["promoted"] else "refused")
+    there.tag(version.name, version.number, "vernal.reason", "; ".join(map(str, body["reasons"] or [])))  # type: ignore[call-overload]
+
+
+def by_hand(name: str, number: int) -> Verdict:
+    """`vernal promote`: the gate of the version's own recipe, against whoever is champion now.
+
+    Raises:
+        BadInput: E-REG-MISSING, there is no such version.
+    """
+    version = bases.registered(name, number)
+    if version is None:
+        raise BadInput("E-REG-MISSING", f"{name} has no version {number}; `vernal explain {name}` lists what there is")
+    plan = recipe.Recipe.model_validate_json(stages.artifacts().read(version.files["recipe.json"].digest))
+    checked = next(each for each in stages.every("validate", Checked) if each.digest in examined_on(version))
+    with stages.workplace("promote") as folder:
+        return decide(folder, f"by-hand:{uuid.uuid4().hex}", version, checked, plan.task, plan.metric, plan.gate)
+
+
+def examined_on(version: Version) -> tuple[str, ...]:
+    """Digests that the version's report was made from."""
+    return next(each.parents for each in stages.every("evaluate", Report) if each.digest == version.report)

@@ -1,0 +1,211 @@
+"""The stages: what makes each one new, and how its output comes to exist exactly once.
+
+A stage's output exists only when its manifest does, and the manifest's name is the digest of everything that could change
+the output: the verb, its VERSION, the digests it is made from and its own section of the recipe. Who finds the manifest
+reuses it. The versions stand here and not in the verbs' files, because `vernal check` computes the names of all stages
+without importing Prefect or torch (0.3 s instead of 6).
+"""
+
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from infra.settings import settings
+from infra.storage import Store, open_store
+from tasks import recipe
+from tasks.records import (
+    Bundle,
+    Checked,
+    Checkpoint,
+    Digest,
+    File,
+    Record,
+    Report,
+    Shards,
+    Snapshot,
+    Verdict,
+    Version,
+    digest_of,
+)
+
+R = TypeVar("R", bound=Record)
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+ATTEMPT = uuid.uuid4().hex  # which process made an output; tells a reused stage from a new one
+
+
+@dataclass(frozen=True)
+class Key(Generic[R]):
+    """Everything that could change a stage's output, and the name of its manifest."""
+
+    verb: str
+    version: int
+    record: type[R]
+    parents: tuple[Digest, ...]
+    section: dict[str, Any]
+
+    @property
+    def digest(self) -> Digest:
+        return digest_of([self.verb, self.version, self.parents, self.section])
+
+    @property
+    def name(self) -> str:
+        return f"{self.verb}/{self.digest.removeprefix('sha256:')}"
+
+
+def ingest(source: Digest, task: recipe.Task, data: recipe.Data) -> Key[Snapshot]:
+    columns = data.model_dump(mode="json", exclude={"source", "split"})
+    return Key("ingest", 1, Snapshot, (source,), {"task": task, "data": columns})
+
+
+def validate(snapshot: Snapshot, task: recipe.Task, data: recipe.Data, rules: recipe.Rules) -> Key[Checked]:
+    section = {"task": task, "split": _dump(data.split), "rules": _dump(rules)}
+    return Key("validate", 1, Checked, (snapshot.digest,), section)
+
+
+def load(source: Digest | None, model: recipe.Model) -> Key[Checkpoint]:
+    architecture = None if isinstance(model.base, str) else _dump(model.base)
+    return Key("load", 1, Checkpoint, (source,) if source else (), {"architecture": architecture})
+
+
+def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: recipe.Tokens) -> Key[Shards]:
+    own = (base.tokenizer,) if tokens.tokenizer == "base" and base.tokenizer else ()
+    return Key("tokenise", 1, Shards, (checked.digest, *own), {"task": task, "tokens": _dump(tokens)})
+
+
+def finetune(base: Checkpoint, shards: Shards, task: recipe.Task, train: recipe.Train) -> Key[Checkpoint]:
+    return Key("finetune", 1, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
+
+
+def package(
+    trained: Checkpoint, shards: Shards, checked: Checked, task: recipe.Task, how: recipe.Package
+) -> Key[Bundle]:
+    parents = (trained.digest, shards.digest, checked.digest)
+    return Key("package", 1, Bundle, parents, {"task": task, "package": _dump(how)})
+
+
+def evaluate(bundle: Bundle, checked: Checked, metric: recipe.Metric, exam: recipe.Exam) -> Key[Report]:
+    section = {"metric": metric, "slices": list(exam.slices)}
+    return Key("evaluate", 1, Report, (bundle.digest, checked.digest), section)
+
+
+def register(name: str, bundle: Bundle, report: Report) -> Key[Version]:
+    return Key("register", 1, Version, (bundle.digest, report.digest), {"name": name})
+
+
+def promote(version: Version, checked: Checked, metric: recipe.Metric, gate: recipe.Gate) -> Key[Verdict]:
+    section = {"metric": metric, "gate": _dump(gate)}
+    return Key("promote", 1, Verdict, (version.digest, checked.digest), section)
+
+
+def _dump(section: recipe.Section) -> dict[str, Any]:
+    return section.model_dump(mode="json")
+
+
+@cache
+def artifacts() -> Store:
+    """The artifact store that the settings name."""
+    return open_store(settings().store_uri, settings().cache, settings().s3_endpoint)
+
+
+def find(key: Key[R]) -> R | None:
+    """The record of a finished stage whose files are all there, or None."""
+    manifest = artifacts().read_manifest(key.name)
+    if manifest is None:
+        return None
+    record = key.record.model_validate(manifest["record"])
+    return record if all(artifacts().has(file.digest) for file in record.files.values()) else None
+
+
+def every(verb: str, record: type[R]) -> Iterator[R]:
+    """The records of all finished stages of a verb."""
+    for name in artifacts().manifests(f"{verb}/"):
+        manifest = artifacts().read_manifest(name)
+        if manifest is not None:
+            yield record.model_validate(manifest["record"])
+
+
+def made(key: Key[Any]) -> dict[str, Any]:
+    """How a finished stage came about: `seconds`, `reused` (by this process) and its `record`."""
+    manifest = artifacts().read_manifest(key.name) or {}
+    return {**manifest, "reused": manifest.get("attempt") != ATTEMPT}
+
+
+def once(key: Key[R], make: Callable[[Path], R]) -> R:
+    """The finished stage of this key, or what `make` makes in an empty folder of its own, committed manifest last."""
+    if found := find(key):
+        return found
+    began = time.monotonic()
+    with workplace(key.verb) as folder:
+        record = make(folder)
+    body = {
+        "verb": key.verb,
+        "version": key.version,
+        "parents": list(key.parents),
+        "section": key.section,
+        "record": record.model_dump(mode="json"),
+        "seconds": round(time.monotonic() - began, 3),
+        "attempt": ATTEMPT,
+    }
+    artifacts().write_manifest(key.name, body)
+    return record
+
+
+def keep(folder: Path) -> dict[str, File]:
+    """Every file below `folder`, put into the store: relative name -> File."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): put(path) for path in paths}
+
+
+def put(source: Path | bytes) -> File:
+    """Bytes, put into the store."""
+    stored = artifacts().put(source)
+    return File(digest=stored.digest, size=stored.size)
+
+
+def open_file(file: File) -> Path:
+    """A local, verified file with these bytes; not to be changed."""
+    return artifacts().open(file.digest)
+
+
+def checkout(files: dict[str, File], folder: Path) -> Path:
+    """Files of a record laid out by name in `folder`, verified; not to be changed."""
+    return artifacts().checkout({name: file.digest for name, file in files.items()}, folder)
+
+
+def tokenizer_digest(files: dict[str, File]) -> Digest | None:
+    """What tells one tokenizer from another among a model's files; None: there is none."""
+    own = {name: file.digest for name, file in files.items() if name in TOKENIZER_FILES}
+    return digest_of(own) if "tokenizer.json" in own else None
+
+
+@contextmanager
+def workplace(purpose: str) -> Iterator[Path]:
+    """An empty folder for half-made things, gone afterwards."""
+    settings().work.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=settings().work))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
