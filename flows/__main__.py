@@ -5,8 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-REFUSED = 3  # exit code of a run whose challenger the gate refused
-
 
 def parser() -> argparse.ArgumentParser:
     """All commands with their help."""

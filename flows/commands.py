@@ -4,14 +4,17 @@ import argparse
 import json
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from flows import outcome, plan
-from infra.settings import quiet_prefect
+from infra.local.prefect import LocalPrefect
+from infra.settings import prefect_url, quiet_prefect
 from tasks import recipe
 from tasks.errors import Interrupted
 
 REFUSED = 3
+PAGES = ("prefect.flow_runs", "prefect.task_runs")  # how a run failed: for Prefect's pages, the terminal gets our line
 
 
 def run(given: argparse.Namespace) -> int:
@@ -31,15 +34,20 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("vernal").setLevel(logging.INFO)
     quiet_prefect()
-    from prefect.exceptions import TerminationSignal
+    with ExitStack() as stack:
+        server = None if prefect_url() else stack.enter_context(LocalPrefect())
+        from prefect.exceptions import TerminationSignal
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.retrain import retrain
+        from flows.retrain import retrain
 
-    try:
-        retrain(what, str(beside))
-    except TerminationSignal as error:
-        message = "SIGTERM; finished stages are kept, the same command goes on from them"
-        raise Interrupted("E-INTERRUPTED", message) from error
+        if server and not PREFECT_API_URL.value():  # a profile may name one as well
+            stack.enter_context(temporary_settings({PREFECT_API_URL: server.wait()}))
+        try:
+            retrain(what, str(beside))
+        except TerminationSignal as error:
+            message = "SIGTERM; finished stages are kept, the same command goes on from them"
+            raise Interrupted("E-INTERRUPTED", message) from error
 
 
 def check(given: argparse.Namespace) -> int:

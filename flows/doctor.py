@@ -40,7 +40,8 @@ def disk() -> str:
     there = next(each for each in (home, *home.parents) if each.exists())
     free = shutil.disk_usage(there).free
     if free < FREE:
-        raise BadInput("E-DISK", f"{free / 1e9:.1f} GB free at {there}, wanted {FREE / 1e9:.1f}; make room or move VERNAL_HOME")
+        message = f"{free / 1e9:.1f} GB free at {there}, wanted {FREE / 1e9:.1f}; make room or move VERNAL_HOME"
+        raise BadInput("E-DISK", message)
     return f"{free / 1e9:.0f} GB free at {there}"
 
 
@@ -87,13 +88,15 @@ def orchestrator() -> str:
     try:
         httpx.get(f"{url}/health", timeout=5).raise_for_status()
     except httpx.HTTPError as error:
-        raise Unreachable("E-PREFECT-DOWN", f"{url}: {type(error).__name__}; start it, or unset PREFECT_API_URL") from error
+        message = f"{url}: {type(error).__name__}; start it, or unset PREFECT_API_URL"
+        raise Unreachable("E-PREFECT-DOWN", message) from error
     return str(url)
 
 
 def as_text(found: list[dict[str, Any]]) -> str:
     """A line for each check."""
-    return "\n".join(f"  {'fit ' if not each['exit_code'] else 'FAIL'}  {each['check']:<12} {each['found']}" for each in found)
+    marks = ["FAIL" if each["exit_code"] else "fit " for each in found]
+    return "\n".join(f"  {mark}  {each['check']:<12} {each['found']}" for mark, each in zip(marks, found, strict=True))
 
 
 def _result(check: Callable[[], str]) -> dict[str, Any]:

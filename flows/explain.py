@@ -117,7 +117,10 @@ def _dials(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
 def _flat(value: Any, place: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {place: value}
-    return {name: each for key, inner in value.items() for name, each in _flat(inner, f"{place}.{key}".lstrip(".")).items()}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{place}.{key}".lstrip("."))
+    return flat
 
 
 def _decision(decision: Decision) -> dict[str, Any]:

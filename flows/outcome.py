@@ -36,8 +36,7 @@ def of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
 def laid_out(name: str, number: int, report: Report) -> Path:
     """The report's page as a file that can be opened."""
     folder = settings().home.absolute() / "reports" / name / str(number)
-    page = stages.checkout({"report.html": report.files["report.html"]}, folder) / "report.html"
-    return page
+    return stages.checkout({"report.html": report.files["report.html"]}, folder) / "report.html"
 
 
 def _stage(plan: Plan, verb: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a run would do: the names of all stages, as far as they can be known, and which are there already.
 
-A stage's name follows from the records it is made from, so the walk ends at the first stage that is not there. It imports
-neither torch nor Prefect nor MLflow.
+A stage's name follows from the records it is made from, so the walk ends at the first stage that is not there. It
+imports neither torch nor Prefect nor MLflow.
 """
 
 from dataclasses import dataclass, field

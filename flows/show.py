@@ -31,11 +31,14 @@ def verdict(recipe: Recipe, report: Report, version: Version, found: Verdict) ->
     """The decision with its reasons, and where the model confuses labels."""
     outcome = "is live" if found.promoted else "was refused; the champion stays"
     lines = [f"# {found.name} version {found.version} {outcome}", *(f"- {each}" for each in found.reasons), ""]
-    lines += ["| metric | test |", "|---|---:|", *(f"| {name} | {value:.4f} |" for name, value in report.scores.items())]
+    lines += ["| metric | test |", "|---|---:|"]
+    lines += [f"| {name} | {value:.4f} |" for name, value in report.scores.items()]
     create_markdown_artifact(key=_key(recipe, "verdict"), markdown="\n".join(lines), description=str(found.reasons[0]))
     picture = base64.b64encode(stages.artifacts().read(report.files["confusion.png"].digest)).decode()
     create_image_artifact(
-        key=_key(recipe, "confusion"), image_url=f"data:image/png;base64,{picture}", description=f"version {version.number}"
+        key=_key(recipe, "confusion"),
+        image_url=f"data:image/png;base64,{picture}",
+        description=f"version {version.number}",
     )
 
 

@@ -22,7 +22,9 @@ class Coded(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.code} {self.message}"
+        """One line whatever was found: what would break it, steer a terminal or stay unseen stands as an escape."""
+        line = f"{self.code} {self.message}"
+        return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
 
 
 class Unreachable(Coded):

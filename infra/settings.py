@@ -27,8 +27,8 @@ class Settings(BaseSettings):
     )
     mlflow: SecretStr = Field(SecretStr(""), description="MLflow tracking URI; empty: SQLite in HOME")
     s3_endpoint: str = Field("", description="endpoint of an S3-compatible server; empty: Amazon's")
-    data: str = Field("", description="where relative data sources are looked up beside the recipe's folder")
-    models: str = Field("", description="where relative base models are looked up beside the recipe's folder")
+    data: str = Field("", description="where relative data sources are looked up; empty: HOME/data")
+    models: str = Field("", description="where relative base models are looked up; empty: HOME/models")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where tensors live; auto: a GPU if there is one")
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds of training between two checkpoints")
 
@@ -48,6 +48,14 @@ class Settings(BaseSettings):
     def mlflow_shown(self) -> str:
         """The tracking URI without a password."""
         return re.sub(r"//[^/@]*@", "//", self.mlflow_uri)
+
+    @property
+    def data_root(self) -> str:
+        return self.data or str(self.home.absolute() / "data")
+
+    @property
+    def models_root(self) -> str:
+        return self.models or str(self.home.absolute() / "models")
 
     @property
     def cache(self) -> Path:
@@ -94,6 +102,12 @@ def quiet_prefect() -> None:
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def prefect_url() -> str:
+    """The API of the Prefect server that the environment names; a profile of Prefect's may name another."""
+    return os.environ.get("PREFECT_API_URL", "")

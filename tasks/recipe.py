@@ -8,10 +8,10 @@ recipe, so that a new learning rate does not tokenise again.
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -36,6 +36,20 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 HEADLINE: dict[str, Metric] = {"text-classification": "macro_f1", "token-classification": "entity_f1"}
+KINDS = ("f1", "precision", "recall")
+METRICS: dict[str, tuple[str, ...]] = {
+    "text-classification": ("accuracy", *(f"{mean}_{kind}" for mean in ("macro", "micro", "weighted") for kind in KINDS)),
+    "token-classification": (*(f"entity_{kind}" for kind in KINDS), "accuracy"),
+}
+_WORDING = {  # how pydantic begins, and how our sentence goes on after "wanted"
+    "Value error, ": "",
+    "Input should be (greater|less)": r"a number \1",
+    "Input should be an object": "a mapping",
+    "Input should be a valid array": "a list",
+    "Input should be ": "",
+    "String should match pattern": "text of the form",
+    "String should have": "text of",
+}
 _LOCATION = re.compile(r"^(?:[a-z0-9+.-]+://)?[^\x00-\x1f\x7f]+$")
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
@@ -51,10 +65,12 @@ def checked_location(value: str) -> str:
         raise ValueError("a path or URL without control characters")
     if not found:
         return value
+    host, path, _ = rest.partition("/")
+    if ":" in host or ("@" in host and (path or scheme == "s3")):
+        raise ValueError("no credentials or port inside a URL: they belong into the environment (value not shown)")
     if scheme not in ("s3", "hf", "registry"):
-        raise ValueError("a path, s3://bucket/prefix, hf://name@revision or registry://name@alias")
-    if "@" in rest.split("/", 1)[0] and ":" in rest.split("@", 1)[0]:
-        raise ValueError("no credentials inside a URL: they belong into the environment (value not shown)")
+        wanted = "a path, s3://bucket/prefix, hf://name@revision or registry://name@alias"
+        raise ValueError(f"{wanted} instead of {scheme}:// (value not shown)")
     if scheme == "hf" and not _REVISION.fullmatch(rest.rpartition("@")[2]):
         raise ValueError("a pinned revision: hf://name@ followed by the 40 hex digits of a commit")
     if ".." in rest.split("/"):
@@ -185,8 +201,8 @@ class Exam(Section):
 class Gate(Section):
     margin: float = Field(0.0, ge=0, lt=1, description="loss of the exam's metric that would be accepted, in score points")
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    floors: dict[str, float] = Field(
-        default_factory=dict, description="least value of a metric, or of recall_per_class, precision_per_class"
+    floors: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="least value of a metric, or of f1_, precision_ or recall_per_class"
     )
     draws: int = Field(2000, ge=100, le=100_000, description="bootstrap resamples")
     seed: Seed = 0
@@ -236,10 +252,13 @@ def load(path: Path, changes: Iterable[str] = ()) -> Recipe:
 def parse(document: strict_yaml.Document, name: str) -> Recipe:
     """The recipe that a read document describes; `name` is what errors call it."""
     try:
-        return Recipe.model_validate_json(_json(document.values))
+        recipe = Recipe.model_validate_json(_json(document.values))
     except ValidationError as error:
         faults = _faults(error, document)
         raise BadInput("E-RECIPE", f"{name}: {listed(faults)}") from error
+    if faults := [f"{_where(place, document)}: {fault}" for place, fault in _misfits(recipe)]:
+        raise BadInput("E-RECIPE", f"{name}: {listed(faults)}")
+    return recipe
 
 
 def _json(values: Mapping[str, Any]) -> bytes:
@@ -264,22 +283,61 @@ def _faults(error: ValidationError, document: strict_yaml.Document) -> list[str]
     return [_fault(fault, place, document) for fault, place in zip(error.errors(), places, strict=True)]
 
 
-def _fault(fault: Any, place: tuple[str | int, ...], document: strict_yaml.Document) -> str:
-    dotted = ".".join(map(str, place)) or "recipe"
-    line = next((document.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in document.lines), None)
-    where = f"line {line} {dotted}" if line else dotted
+def _fault(fault: Any, place: strict_yaml.Path, document: strict_yaml.Document) -> str:
+    where = _where(place, document)
     if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_meant(place)}"
+        return f"{where}: unknown key{_meant(str(place[-1]), _keys(place[:-1]))}"
     if fault["type"] == "missing":
         return f"{where}: missing, and it has no default"
-    wanted = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    shown = "" if "not shown" in wanted else f"found {fault['input']!r:.60}, "
+    wanted = fault["msg"]
+    for theirs, ours in _WORDING.items():
+        wanted = re.sub(f"^{theirs}", ours, wanted)
+    shown = "" if "not shown" in wanted else f"found {_shown(fault['input'])}, "
     return f"{where}: {shown}wanted {wanted}"
 
 
-def _meant(place: tuple[str | int, ...]) -> str:
-    section: Any = Recipe
-    for part in place[:-1]:
-        section = section.model_fields[part].annotation if part in getattr(section, "model_fields", {}) else None
-    close = difflib.get_close_matches(str(place[-1]), getattr(section, "model_fields", {}), n=1)
+def _where(place: strict_yaml.Path, document: strict_yaml.Document) -> str:
+    dotted = ".".join(map(str, place)) or "recipe"
+    line = next((document.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in document.lines), None)
+    return f"line {line} {dotted}" if line else dotted
+
+
+def _shown(value: Any) -> str:
+    return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else f"{value!r:.60}"
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _keys(place: strict_yaml.Path) -> list[str]:
+    """The keys that a section may have, whichever form it takes."""
+    sections: list[type[Section]] = [Recipe]
+    for part in place:
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        sections = [section for field in fields for section in _sections(field.annotation)]
+    return [key for section in sections for key in section.model_fields]
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections(argument)]
+
+
+def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
+    """Faults that only show when sections are seen together, each with its place."""
+    known = METRICS[recipe.task]
+    headlines = [metric for metric in get_args(Metric) if metric in known]
+    for section, metric in (("train", recipe.train.metric), ("exam", recipe.exam.metric)):
+        if metric not in (None, "loss", *headlines):
+            yield (section, "metric"), f"found {metric!r}, wanted a metric of {recipe.task}: {', '.join(headlines)}"
+    known += tuple(f"{kind}_per_class" for kind in KINDS)
+    for floor in recipe.gate.floors:
+        if floor not in known:
+            yield ("gate", "floors", floor), f"unknown metric{_meant(floor, known)}, wanted one of {', '.join(known)}"
+    split = recipe.data.split
+    if split.validation + split.test >= 1:
+        found = f"found validation {split.validation:g} and test {split.test:g}"
+        yield ("data", "split"), f"{found}, wanted a sum below 1 that leaves rows to train on"

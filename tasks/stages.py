@@ -1,9 +1,9 @@
 """The stages: what makes each one new, and how its output comes to exist exactly once.
 
-A stage's output exists only when its manifest does, and the manifest's name is the digest of everything that could change
-the output: the verb, its VERSION, the digests it is made from and its own section of the recipe. Who finds the manifest
-reuses it. The versions stand here and not in the verbs' files, because `vernal check` computes the names of all stages
-without importing Prefect or torch (0.3 s instead of 6).
+A stage's output exists only when its manifest does, and the manifest's name is the digest of everything that could
+change the output: the verb, its VERSION, the digests it is made from and its own section of the recipe. Who finds the
+manifest reuses it. The versions stand here and not in the verbs' files, because `vernal check` computes the names of
+all stages without importing Prefect or torch (0.3 s instead of 6).
 """
 
 import shutil

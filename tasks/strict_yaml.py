@@ -73,8 +73,12 @@ def _decoded(content: bytes, name: str) -> str:
         raise BadInput("E-YAML-ENC", f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     if found := _HIDDEN.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise BadInput("E-YAML-ENC", f"{name} line {line}: invisible character U+{ord(found[0]):04X}; remove it")
+        raise BadInput("E-YAML-ENC", f"{name} line {line}: {_hidden(found[0])}")
     return text
+
+
+def _hidden(character: str) -> str:
+    return f"invisible character U+{ord(character):04X}; remove it"
 
 
 def _shape(values: Any) -> str:
@@ -103,6 +107,8 @@ class _Events:
             raise self.refuse("E-YAML-ALIAS", event.start_mark, "anchors and aliases are not allowed; write it out")
         if getattr(event, "tag", None) is not None:
             raise self.refuse("E-YAML-TAG", event.start_mark, f"tag {event.tag!r:.60} is not allowed; remove it")
+        if isinstance(event, yaml.ScalarEvent) and (found := _HIDDEN.search(event.value)):  # spelled as an escape
+            raise self.refuse("E-YAML-ENC", event.start_mark, _hidden(found[0]))
         return event
 
     def document(self, lines: dict[Path, int]) -> Any:

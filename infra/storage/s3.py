@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ WHOLE = 64 << 20  # bytes sent in one request at most
 PART = 16 << 20  # bytes
 PARTS = 10_000  # S3 takes no more
 AT_ONCE = 4  # parts on their way together
+BITE = 64 << 10  # bytes that a cut in a download can cost
 
 PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "PreconditionFailed"}
 DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"}
@@ -173,8 +174,8 @@ class S3Bucket:
                 out.truncate()
             etag = answer["ETag"]
             try:
-                with answer["Body"] as body:
-                    for chunk in body.iter_chunks(files.CHUNK):
+                with closing(answer["Body"]) as body:
+                    for chunk in body.iter_chunks(BITE):
                         out.write(chunk)
                 return
             except BotoCoreError as error:
@@ -272,4 +273,4 @@ def _md5(data: bytes) -> str:
 
 def _pause(tried: int) -> float:
     """Seconds until the next try: doubled each time, at random so that many do not come back together."""
-    return random.uniform(0.1, 0.2) * 2**tried
+    return random.uniform(0.1, 0.2) * float(2**tried)

@@ -169,9 +169,7 @@ class Store:
         return self.cache / _hex(digest)
 
     def _corrupt(self, digest: str, found: str, advice: str) -> Corrupt:
-        return Corrupt(
-            "E-INTEGRITY", f"{self.uri}/{_blob(digest)} holds {found}: wrong bytes are never used; {advice}"
-        )
+        return Corrupt("E-INTEGRITY", f"{self.uri}/{_blob(digest)} holds {found}: wrong bytes are never used; {advice}")
 
 
 def _hex(digest: str) -> str:

@@ -1,9 +1,9 @@
 """Which rows make a step, and how they lie in memory.
 
 The order of an epoch is a pure function of (seed, epoch), so that a run resumed at any step sees the rows it would have
-seen. Rows of near length come together: windows of 32 batches are sorted by length and their batches shuffled again, which
-saves most of the padding (48 % of the arithmetic on short texts at batch 16) and keeps the batches' composition random
-across windows.
+seen. Rows of near length come together: windows of 32 batches are sorted by length and their batches shuffled again,
+which saves most of the padding (48 % of the arithmetic on short texts at batch 16) and keeps the batches' composition
+random across windows.
 """
 
 from collections.abc import Iterator, Sequence

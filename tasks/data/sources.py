@@ -2,8 +2,8 @@
 
 A part is a local file, an object in S3 or a dataset of the Hub at one revision. Its name is relative to what the recipe
 names, and where things live never enters a fingerprint: the same files elsewhere are the same source. Local files are
-hashed whole, objects are known by ETag and size, so that `vernal check` downloads nothing. The price: the same file
-local and in S3 are two sources.
+hashed whole (1 GB/s), objects are known by ETag and size, so that `vernal check` downloads nothing. The price: a file
+here and the same one in S3 are two sources.
 
 Files called train, validation (valid, val, dev) or test, also in shards (`train-00000-of-00002.parquet`), name the
 splits of a folder; what else lies there is left alone.
@@ -67,7 +67,9 @@ def locate(value: str, beside: Path, root: str) -> str:
     if remote and relative and ".." not in Path(value).parts:
         return f"{root.rstrip('/')}/{value}"
     looked = " nor ".join(str(folder / value) for folder in folders)
-    raise BadInput("E-SOURCE-MISSING", f"{value!r}: there is no {looked}; mend the path, or set VERNAL_DATA or _MODELS")
+    raise BadInput(
+        "E-SOURCE-MISSING", f"{value!r}: there is no {looked}; mend it, or VERNAL_DATA (for a model VERNAL_MODELS)"
+    )
 
 
 def resolve(source: str | Files, beside: Path) -> list[Part]:
@@ -146,7 +148,7 @@ def _parts_of(split: str, location: str, beside: Path) -> list[Part]:
 
 
 def _parts(value: str, beside: Path) -> list[Part]:
-    location = locate(value, beside, settings().data)
+    location = locate(value, beside, settings().data_root)
     scheme = location.partition("://")[0] if "://" in location else "file"
     if scheme == "hf":
         name, _, revision = location.removeprefix("hf://").rpartition("@")

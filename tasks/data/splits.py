@@ -128,13 +128,15 @@ def by_time(times: NDArray[np.int64], validation: float, test: float) -> Codes:
 
 def _given(traits: Traits, split: recipe.SplitBy, grouped: bool) -> Codes:
     codes = np.where(traits.named == UNNAMED, TRAIN, traits.named).astype(np.int8)
+    if not split.validation and not split.test:
+        return codes
     carved = codes == TRAIN
     codes[carved] = divide(traits.at(carved), "group" if grouped else "stratified", split, grouped)
     return codes
 
 
 def _held(found: int, wanted: float) -> int:
-    return int(np.clip(found, int(wanted / 2 + 0.5), int(wanted * 2 + 0.5)))
+    return min(max(found, int(wanted / 2 + 0.5)), int(wanted * 2 + 0.5))
 
 
 def _border(after: NDArray[np.int64], end: int, wanted: float, spare: int) -> int:

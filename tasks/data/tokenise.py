@@ -1,7 +1,7 @@
 """Checked rows -> Shards: the base model's own tokenizer, or one trained on the training rows, over every split.
 
-A word's label stands at its first sub-word, as in the reference code of BERT (Devlin et al. 2019, section 5.3); the other
-sub-words and special tokens carry none.
+A word's label stands at its first sub-word, as in the reference code of BERT (Devlin et al. 2019, section 5.3); the
+other sub-words and special tokens carry none.
 """
 
 import logging
@@ -9,19 +9,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 from tokenizers import Encoding, Tokenizer
 
 from tasks import recipe, stages
-from tasks.data import shards, tokenisers
+from tasks.data import examples, shards, tokenisers
 from tasks.errors import BadInput
 from tasks.records import Checked, Checkpoint, Shards
 from tasks.verb import verb
 
-BATCH = 4096  # rows encoded at once; on two threads 50,000 short rows/s
-WORDS = {"text-classification": False, "token-classification": True}
 
 log = logging.getLogger("vernal.tokenise")
 
@@ -41,7 +37,7 @@ def encode_splits(
     Raises:
         BadInput: E-TOK-NONE, -LENGTH, -MISMATCH, -LOAD, -TRAIN or -PANIC.
     """
-    words = WORDS[task]
+    words = examples.by_words(task)
     tables = {split: stages.open_file(checked.files[f"{split}.parquet"]) for split in checked.rows}
     tokenizer = settle_tokenizer(folder / "tokenizer", base, tokens, tables["train"], words)
     label_ids = {label: number for number, label in enumerate(checked.labels)}
@@ -73,7 +69,7 @@ def settle_tokenizer(folder: Path, base: Checkpoint, tokens: recipe.Tokens, trai
             "remove tokens.tokenizer, or start from an architecture",
         )
     else:
-        tokenizer = tokenisers.train(tokens.tokenizer, lambda: texts_of(train, words))
+        tokenizer = tokenisers.train(tokens.tokenizer, lambda: examples.texts(train, words))
         tokenisers.write(tokenizer, folder, tokenisers.config_of_trained(tokens.length))
     tokenisers.limited(tokenizer, tokens.length, words).save(str(folder / "tokenizer.json"))
     return tokenizer
@@ -109,7 +105,7 @@ def encode_split(table: Path, folder: Path, tokenizer: Tokenizer, label_ids: dic
     """Writes the shard of one split to `folder`."""
     count = Count()
     with shards.Writer(folder, tokenizer.get_vocab_size(), per_token=words) as writer:
-        for rows, labels in batches_of(table, words):
+        for rows, labels in examples.batches(table, words):
             encodings = tokenisers.encode(tokenizer, rows, words)
             count.truncated += sum(bool(encoding.overflowing) for encoding in encodings)
             ids = [encoding.ids for encoding in encodings]
@@ -129,17 +125,3 @@ def aligned(encoding: Encoding, tags: Sequence[str], label_ids: dict[str, int]) 
         label_ids[tags[word]] if word is not None and word != last else shards.IGNORED
         for word, last in zip(encoding.word_ids, before, strict=False)
     ]
-
-
-def batches_of(table: Path, words: bool) -> Iterator[tuple[list[Any], list[Any]]]:
-    """Rows and labels of a checked split, a batch at a time: texts and labels, or words and tags."""
-    columns = ["tokens", "tags"] if words else ["text", "label"]
-    with pq.ParquetFile(table) as file:
-        for batch in file.iter_batches(BATCH, columns=columns):
-            yield batch.column(columns[0]).to_pylist(), batch.column(columns[1]).to_pylist()
-
-
-def texts_of(table: Path, words: bool) -> Iterator[str]:
-    """The texts of a checked split; words are joined by blanks."""
-    for rows, _ in batches_of(table, words):
-        yield from (" ".join(row) for row in rows) if words else rows

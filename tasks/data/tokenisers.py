@@ -1,7 +1,8 @@
 """Tokenizers: read from files or trained on a corpus, always as Hugging Face's `tokenizers.Tokenizer`.
 
 Used without transformers: its import costs 3 s and its call 2-3 times the encoding itself (17,000 rows/s against 30,000
-with `encode_batch_fast`, one thread). A panic of the Rust library is no `Exception`; it is caught here and nowhere else.
+with `encode_batch_fast`, one thread). A panic of the Rust library is no `Exception`; it is caught here and nowhere
+else.
 """
 
 import json

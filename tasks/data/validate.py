@@ -3,7 +3,8 @@
 Rows with a fault, repetitions and leaks go to the quarantine with a reason each; the rest gets its split. The file of
 rows is streamed: once to survey it, in part to compare texts, once to write. What stays in memory is 85 bytes a row
 (digests, codes, lengths; 60 more in passing) and, while leaks are sought, 24 for each word of validation and test;
-no text.
+no text. Measured on 2 shared cores, CPU seconds: sst2 (70 k rows) 1.8, banking77 (13 k) 0.5, conll2003 (21 k) 1.5,
+500,000 rows of 20 words 28 with 220 MB at the peak.
 """
 
 import json
@@ -71,7 +72,7 @@ def check(snapshot: Snapshot, task: Task, data: Data, wanted: Rules, folder: Pat
     quarantined = snapshot.quarantined + written.refused.total()
     counts = {split: written.tally.rows[split] for split in splits.NAMES}
     log.info("%s; %d quarantined: %s", counts, quarantined, profile["quarantine"])
-    return Checked.of(stages.keep(folder), rows=counts, quarantined=quarantined, labels=labels)
+    return Checked.of(stages.keep(folder), parents=(snapshot.digest,), rows=counts, quarantined=quarantined, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,8 @@ def _composed(batch: pa.RecordBatch) -> pa.RecordBatch:
     labels = column.flatten() if name == "tags" else column
     if pc.all(pc.string_is_ascii(labels)).as_py() is not False:
         return batch
-    labels = pc.utf8_normalize(labels, form="NFC")
+    # not pc.utf8_normalize: its NFC decomposes (pyarrow 25.0)
+    labels = pa.array([rules.composed(label) for label in labels.to_pylist()], labels.type)
     if name == "tags":
         offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(column).to_numpy())])
         labels = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), labels).cast(column.type)

@@ -1,7 +1,7 @@
 """Models: a body with a head for each task, from weights or drawn at random from a config.
 
-`encoder` is a ModernBERT stack (Warner et al. 2024) with global attention and mean pooling: pre-norm and pooling over all
-tokens learn from few rows where a post-norm BERT with a [CLS] reader stays at chance for epochs.
+`encoder` is a ModernBERT stack (Warner et al. 2024) with global attention: pre-norm, rotary positions, and a head that
+reads the mean over all tokens.
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ from transformers import (
 from tasks.errors import BadInput
 from tasks.recipe import Architecture, Task
 
-logging.set_verbosity_error()
-logging.disable_progress_bar()
+logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 HEADS: dict[Task, Any] = {
     "text-classification": AutoModelForSequenceClassification,
@@ -47,9 +47,8 @@ def config_of(architecture: Architecture) -> PretrainedConfig:
         attention_dropout=architecture.dropout,
         mlp_dropout=architecture.dropout,
         classifier_dropout=architecture.dropout,
-        global_attn_every_n_layers=1,
+        layer_types=["full_attention"] * architecture.num_layers,
         classifier_pooling="mean",
-        reference_compile=False,
     )
 
 
@@ -119,5 +118,5 @@ def _drawn(config: PretrainedConfig, task: Task, labels: tuple[str, ...], seed: 
 
 
 def _name(config: PretrainedConfig, labels: tuple[str, ...]) -> None:
-    names: dict[str, Any] = {"id2label": dict(enumerate(labels)), "label2id": {each: n for n, each in enumerate(labels)}}
-    config.update(names)
+    numbers: dict[str, Any] = {"label2id": {label: number for number, label in enumerate(labels)}}
+    config.update({"id2label": dict(enumerate(labels)), **numbers})

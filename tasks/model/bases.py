@@ -5,9 +5,10 @@ A base is named by folder, by a `.safetensors` file with its config beside it, b
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
 
 from infra.ledger import Ledger
 from infra.settings import settings
@@ -46,7 +47,7 @@ def resolve(model: recipe.Model, beside: Path) -> Base:
     if scheme == "hf":
         name, _, revision = rest.rpartition("@")
         return Base(model.base, digest_of([name, revision]), lambda folder: _downloaded(name, revision, folder))
-    where = sources.locate(model.base, beside, settings().models)
+    where = sources.locate(model.base, beside, settings().models_root)
     return _in_bucket(where) if where.startswith("s3://") else _in_folder(Path(where))
 
 
@@ -61,7 +62,7 @@ def _in_folder(path: Path) -> Base:
     def lay_out(target: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         for name, file in files.items():
-            (target / _standard(name, path)).write_bytes(file.read_bytes())
+            copyfile(file, target / _standard(name, path))
         return target
 
     return Base(str(path), digest_of(named), lay_out)
@@ -136,9 +137,8 @@ def _standard(name: str, path: Path) -> str:
     return "model.safetensors" if name == path.name else name
 
 
-def _require(found: object, there: list[str], where: str) -> None:
-    names = set(found)  # type: ignore[call-overload]
-    if any(name.endswith(WEIGHTS) for name in names) and "config.json" in names:
+def _require(names: Collection[str], there: list[str], where: str) -> None:
+    if any(name.endswith(".safetensors") for name in names) and "config.json" in names:
         return
     pickles = sorted(name for name in there if name.endswith(PICKLES))
     if pickles:

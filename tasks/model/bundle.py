@@ -1,8 +1,8 @@
 """The Bundle, opened: a model that takes text and gives labels, as the exam, the gate and the endpoint use it.
 
-A bundle is a plain Hugging Face directory (config, safetensors, tokenizer) with `bundle.json`: task, labels, length limit
-and golden inputs with the outputs that they had when it was packaged. Every reader of a bundle goes through here, so that
-what is examined is what is served.
+A bundle is a plain Hugging Face directory (config, safetensors, tokenizer) with `bundle.json`: task, labels, length
+limit and golden inputs with the outputs that they had when it was packaged. Every reader of a bundle goes through here,
+so that what is examined is what is served.
 """
 
 import json
@@ -32,7 +32,8 @@ Floats = npt.NDArray[np.float32]
 class Prediction:
     """A label with its probability, or for words a list of tags with theirs.
 
-    Words cut off by the length limit get the first tag (`O`) and probability 0.
+    Words that the model did not see, since the length limit cut them off or the tokenizer makes nothing of them, get `O`
+    (the first label, where there is no `O`) and probability 0.
     """
 
     label: str | list[str]
@@ -44,9 +45,10 @@ class Model:
     """A Bundle in memory, ready to predict."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, description: dict[str, Any], device: str) -> None:
-        self.model = model.eval().to(device)
+        self.model = model.eval().to(device)  # type: ignore[no-untyped-call]
         self.device = device
         self.labels: tuple[str, ...] = tuple(description["labels"])
+        self.outside = "O" if "O" in self.labels else self.labels[0]
         self.words: bool = description["task"] == "token-classification"
         self.golden: list[dict[str, Any]] = description.get("golden", [])
         self.tokenizer = tokenisers.limited(tokenizer, description["length"], self.words)
@@ -58,7 +60,7 @@ class Model:
         labels = tuple(description["labels"])
         model = architectures.pretrained(folder, description["task"], labels, seed=0)
         if description["precision"] == "bf16":
-            model = model.to(torch.bfloat16)
+            model = model.bfloat16()
         return cls(model, tokenisers.read(folder), description, device)
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
@@ -81,7 +83,8 @@ class Model:
                 raise Corrupt(
                     "E-GOLDEN",
                     f"golden input {golden['input']!r:.60} gives {now.label!r:.40} ({now.score!r:.20}), packaged with "
-                    f"{golden['label']!r:.40} ({golden['score']!r:.20}): not the model that was examined; package it again",
+                    f"{golden['label']!r:.40} ({golden['score']!r:.20}); this is not the model that was examined: "
+                    "package it again",
                 )
 
     @torch.inference_mode()
@@ -97,14 +100,14 @@ class Model:
             given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
             logits = self.model(**{name: each.to(self.device) for name, each in given.items()}).logits
             chances = torch.softmax(logits.float(), -1).cpu().numpy()
-            yield places, [each[: lengths[place]] if self.words else each for each, place in zip(chances, places, strict=True)]
+            yield places, list(chances)
 
     def _decoded(self, row: Row, encoding: Encoding, chances: Floats) -> Prediction:
         cut = bool(encoding.overflowing)
         if not self.words:
             best = int(chances.argmax())
             return Prediction(self.labels[best], float(chances[best]), cut)
-        tags, scores = [self.labels[0]] * len(row), [0.0] * len(row)
+        tags, scores = [self.outside] * len(row), [0.0] * len(row)
         before = [None, *encoding.word_ids]
         for token, (word, last) in enumerate(zip(encoding.word_ids, before, strict=False)):
             if word is not None and word != last:

@@ -1,8 +1,8 @@
 """Checkpoints of a run: what is needed to go on after a kill, manifest last, newest verified one first.
 
-Each run has a private store, so that old bytes can be deleted without asking who else uses them. Two checkpoints are kept,
-and the older goes only when its successor has been written; a damaged one is passed over with a warning and the one before
-is taken. Weights and optimizer are safetensors, the rest is JSON: nothing is ever unpickled.
+Each run has a private store, so that old bytes can be deleted without asking who else uses them. Two checkpoints are
+kept, and the older goes only when its successor has been written; a damaged one is passed over with a warning and the
+one before is taken. Weights and optimizer are safetensors, the rest is JSON: nothing is ever unpickled.
 """
 
 import dataclasses
@@ -126,10 +126,8 @@ def _tied(tensors: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str,
 
 def _moments(optimizer: torch.optim.Optimizer, path: Path) -> Path:
     state = optimizer.state_dict()["state"]
-    save_file(
-        {f"{number}.{name}": value.cpu().contiguous() for number, slots in state.items() for name, value in slots.items()},
-        path,
-    )
+    slots = [(f"{number}.{name}", value) for number, kept in state.items() for name, value in kept.items()]
+    save_file({name: value.cpu().contiguous() for name, value in slots}, path)
     return path
 
 

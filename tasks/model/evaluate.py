@@ -2,8 +2,9 @@
 
 import json
 import logging
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,11 +34,12 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
     Raises:
         Corrupt: E-GOLDEN, the bundle does not answer as it was packaged.
     """
+    task = cast(recipe.Task, bundle.task)
     model = Model.load(stages.checkout(bundle.files, folder / "bundle"))
     model.check()
-    exam = Exam.read(bundle.task, stages.open_file(checked.files["test.parquet"]))
+    exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
     sitting = exam.sat_by(model)
-    scores = metrics.scores(bundle.task, sitting.counts)
+    scores = metrics.scores(task, sitting.counts)
     calibration = metrics.calibration(*sitting.confidence())
     scores["ece"] = calibration["ece"]
     facts = {
@@ -88,10 +90,13 @@ def write(folder: Path, facts: dict[str, Any], sitting: Sitting) -> None:
 
 
 def as_text(sitting: Sitting) -> str:
-    """The table of precision, recall and F1 as sklearn, or seqeval for entities, prints it."""
+    """The table of precision, recall and F1 as sklearn prints it, or seqeval for entities of several words."""
+    truth, predicted = sitting.exam.truth, sitting.predicted
+    if sitting.exam.words and any("-" in tag for tag in sitting.labels):
+        return str(entity_report(truth, predicted, digits=4, zero_division=0))
     if sitting.exam.words:
-        return str(entity_report(sitting.exam.truth, sitting.predicted, digits=4, zero_division=0))
-    return str(classification_report(sitting.exam.truth, sitting.predicted, digits=4, zero_division=0))
+        truth, predicted = chain.from_iterable(truth), chain.from_iterable(predicted)
+    return str(classification_report(list(truth), list(predicted), digits=4, zero_division=0))
 
 
 def predictions(sitting: Sitting) -> pa.Table:

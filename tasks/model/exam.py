@@ -1,8 +1,9 @@
-"""The exam: rows with their truth, sat by a model (used by `evaluate`, and by the gate for champion and challenger alike)."""
+"""The exam: rows with their truth, sat by a model; `evaluate` and the gate ask champion and challenger the same way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Exam:
         unit = "words" if self.words else "characters"
         edges = np.unique(np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]).astype(int))
         parts = {}
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             last = high == edges[-1]
             name = f"length: {low}..{high if last else high - 1} {unit}"
             parts[name] = (lengths >= low) & (lengths <= high if last else lengths < high)
@@ -92,7 +93,7 @@ class Sitting:
 
     @cached_property
     def counts(self) -> metrics.Counts:
-        """Counts of each row over the classes of truth and answers alike."""
+        """Counts of each row over the model's own labels."""
         return self.counted(self.labels)
 
     def counted(self, labels: Sequence[str]) -> metrics.Counts:

@@ -1,7 +1,7 @@
 """Checkpoint + Shards -> Checkpoint: the loop, with everything around it that a person or a kill may ask for.
 
-A run is known by its key; its checkpoints lie in a part of the store of that name. Whoever starts the same run again goes
-on from the newest of them, and ends with the same bytes.
+A run is known by its key; its checkpoints lie in a part of the store of that name. Whoever starts the same run again
+goes on from the newest of them, and ends with the same bytes.
 """
 
 import json
@@ -35,7 +35,7 @@ log = logging.getLogger("vernal.finetune")
 def finetune(
     base: Checkpoint, data: Shards, task: recipe.Task, train: recipe.Train, name: str, run_key: str
 ) -> Checkpoint:
-    """`base` trained on the shards as the recipe says; `name` and `run_key` tell the registry whose curves these are."""
+    """`base` trained on the shards as the recipe says; `name` and `run_key` tell the registry whose curves it gets."""
     key = stages.finetune(base, data, task, train)
     checkpoints = Checkpoints(stages.artifacts().within(f"checkpoints/{key.digest.removeprefix('sha256:')}"))
     curves = Curves(name, run_key)
@@ -62,7 +62,7 @@ def fit(
     device = device_of()
     laid_out = stages.checkout(data.files, folder / "shards")
     model = model_of(stages.checkout(base.files, folder / "base"), base, data, laid_out / "tokenizer", task, train.seed)
-    optimizer = loop.optimizer_of(model.to(device), train)
+    optimizer = loop.optimizer_of(model.to(device), train)  # type: ignore[arg-type]  (transformers wraps `to`)
     progress = checkpoints.restore(model, optimizer)
     plan = loop.Plan(shards.read(laid_out / "train"), train)
     precision = loop.precision_of(train, device)
@@ -89,8 +89,8 @@ def model_of(
     """The base with a head for the labels of the data, weights loaded or drawn."""
     if base.parameters:
         return architectures.pretrained(folder, task, data.labels, seed=seed)
-    read = tokenisers.read(tokenizer)
-    special = {name: read.token_to_id(tokenisers.SPECIAL[name]) for name in ("pad", "cls", "sep")}
+    ids = tokenisers.read(tokenizer).get_vocab()
+    special = {name: ids[tokenisers.SPECIAL[name]] for name in ("pad", "cls", "sep")}
     return architectures.initialised(
         folder, task, data.labels, special=special, vocabulary=data.vocabulary, length=data.length, seed=seed
     )
@@ -154,7 +154,8 @@ def run(
             point = {"loss": finite(step), "grad_norm": float(step.norm), "learning_rate": step.rate}
             progress.history.append({"step": step.number, "epoch": step.epoch, **point})
             speed = tokens / (time.monotonic() - began)
-            curves.add(step.number, **{f"train_{name}": value for name, value in point.items()}, tokens_per_second=speed)
+            measured = {f"train_{name}": value for name, value in point.items()}
+            curves.add(step.number, **measured, tokens_per_second=speed)
             bar.show(step.number, loss=point["loss"], speed=speed)
         if step.ends_epoch:
             look(model, progress, watch, checkpoints, curves, bar, room)
@@ -165,10 +166,11 @@ def run(
             saved = time.monotonic()
         if caught:
             name = signal.Signals(caught[0]).name
-            message = f"{name} at step {step.number} of {plan.total}: the step is saved; the same command goes on from it"
+            found = f"{name} at step {step.number} of {plan.total}"
+            message = f"{found}: the step is saved; the same command goes on from it"
             raise Interrupted("E-INTERRUPTED", message, 128 + caught[0])
         if stops_early(progress, plan.how):
-            log.info("no better %s for %d evaluations: step %d is kept", watch.metric, progress.waited, progress.best_step)
+            log.info("no better %s %d times: step %d is kept", watch.metric, progress.waited, progress.best_step)
             return
 
 

@@ -1,7 +1,7 @@
 """Files of a base model, looked through before anything is built from them.
 
-safetensors 0.8 refuses truncation, overlap and bad types by itself; it lets duplicate names and NaN pass, and takes 5 s CPU
-over a header of 200,000 tensors. A `config.json` is close to code: keys that name code are refused (CVE-2026-4372,
+safetensors 0.8 refuses truncation, overlap and bad types by itself; it lets duplicate names and NaN pass, and takes 5 s
+CPU over a header of 200,000 tensors. A `config.json` is close to code: keys that name code are refused (CVE-2026-4372,
 CVE-2026-5241), sizes are bounded before anything is allocated.
 """
 
@@ -29,33 +29,41 @@ def inspect(folder: Path) -> dict[str, Any]:
     """The config of the model in `folder`, once everything in it has been looked through.
 
     Raises:
-        BadInput: E-JSON, E-MODEL-CODE, E-MODEL-CONFIG, E-MODEL-FORMAT, E-MODEL-ST, E-MODEL-NONFINITE, E-MODEL-SHAPE.
+        BadInput: E-JSON, E-MODEL-CODE, E-MODEL-CONFIG, E-MODEL-FORMAT, E-MODEL-PATH, E-MODEL-ST, E-MODEL-NONFINITE or
+            E-MODEL-SHAPE.
     """
     config = read_config(folder / "config.json")
+    look_at_index(folder / "model.safetensors.index.json")
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         look_at_header(path)
         shapes |= look_at_tensors(path)
-    if shapes:
-        compare(folder, shapes)
+    compare(folder, shapes)
     return config
+
+
+def read_json(path: Path, most: int) -> dict[str, Any]:
+    """The one object in a file of at most `most` bytes, no key twice; raises E-JSON."""
+    if path.stat().st_size > most:
+        raise BadInput("E-JSON", f"{path.name}: {path.stat().st_size} bytes > {most}; this is no model's")
+    try:
+        found = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise BadInput("E-JSON", f"{path.name}: {error!s:.100}; mend the file") from error
+    if not isinstance(found, dict):
+        raise BadInput("E-JSON", f"{path.name}: found a {type(found).__name__}, wanted an object")
+    return found
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """`config.json` as a mapping without keys that name code, or sizes out of bounds."""
-    if path.stat().st_size > MAX_CONFIG:
-        raise BadInput("E-JSON", f"{path.name}: {path.stat().st_size} bytes > {MAX_CONFIG}; this is no model's config")
-    try:
-        config = json.loads(path.read_bytes(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise BadInput("E-JSON", f"{path.name}: {error!s:.100}; mend the file") from error
-    if not isinstance(config, dict):
-        raise BadInput("E-JSON", f"{path.name}: found a {type(config).__name__}, wanted an object")
+    config = read_json(path, MAX_CONFIG)
     refuse_code(config, path.name)
     if config.get("model_type") not in CONFIG_MAPPING:
         raise BadInput("E-MODEL-CONFIG", f"{path.name}: model_type {config.get('model_type')!r:.60} is not known here")
+    spelled = CONFIG_MAPPING[config["model_type"]].attribute_map
     for name, largest in LIMITS.items():
-        value = config.get(name, 1)
+        value = config.get(spelled.get(name, name), config.get(name, 1))
         if not isinstance(value, int) or not 1 <= value <= largest:
             raise BadInput("E-MODEL-CONFIG", f"{path.name}: {name} is {value!r:.40}, wanted a number in 1..{largest}")
     return config
@@ -71,6 +79,18 @@ def refuse_code(value: Any, place: str) -> None:
     elif isinstance(value, list):
         for inner in value:
             refuse_code(inner, place)
+
+
+def look_at_index(path: Path) -> None:
+    """Raises E-MODEL-PATH unless all files that an index of shards names lie beside it; no index is no fault."""
+    if not path.exists():
+        return
+    files = read_json(path, MAX_HEADER).get("weight_map")
+    if not isinstance(files, dict):
+        raise BadInput("E-JSON", f"{path.name}: weight_map is missing; fetch the file again")
+    beside = {each.name for each in path.parent.glob("*.safetensors")}
+    if strange := sorted({str(file) for file in files.values()} - beside):
+        raise BadInput("E-MODEL-PATH", f"{path.name} names {strange[0]!r:.100}, wanted a .safetensors file beside it")
 
 
 def look_at_header(path: Path) -> None:
@@ -95,7 +115,7 @@ def look_at_tensors(path: Path) -> dict[str, tuple[int, ...]]:
     shapes = {}
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  (not a mapping)
+            for name in file.keys():
                 tensor = file.get_tensor(name)
                 shapes[name] = tuple(tensor.shape)
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -107,11 +127,15 @@ def look_at_tensors(path: Path) -> dict[str, tuple[int, ...]]:
 
 def compare(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises E-MODEL-SHAPE unless the tensors are those of the body that the config describes; heads may differ."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):
-        body = AutoModel.from_config(config)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            body = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever the library says of a config that it cannot build
+        found = f"{type(error).__name__}: {error!s:.150}"
+        raise BadInput("E-MODEL-CONFIG", f"config.json describes no model ({found}); fetch the file again") from error
     prefix = f"{body.base_model_prefix}."
-    found = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    found = {_today(name).removeprefix(prefix): shape for name, shape in shapes.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
     tied = set(getattr(body, "all_tied_weights_keys", None) or ())
     faults = [
@@ -120,7 +144,12 @@ def compare(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         if found.get(name) != shape and not name.startswith(HEADS) and name not in tied
     ]
     if faults:
-        raise BadInput("E-MODEL-SHAPE", f"{folder.name}: {listed(faults)}; config and weights are of different models")
+        raise BadInput("E-MODEL-SHAPE", f"{listed(faults)}; config.json and the weights are of different models")
+
+
+def _today(name: str) -> str:
+    # the first BERT checkpoints spell their norms as TensorFlow did; transformers reads both
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

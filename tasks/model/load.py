@@ -30,8 +30,7 @@ def keep(folder: Path, base: bases.Base, model: recipe.Model) -> Checkpoint:
     """
     if isinstance(model.base, str):
         base.lay_out(folder)
-        inspection.inspect(folder)
-        complete_tokenizer(folder)
+        look_through(folder, base.name)
     else:
         architectures.config_of(model.base).save_pretrained(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -47,6 +46,15 @@ def keep(folder: Path, base: bases.Base, model: recipe.Model) -> Checkpoint:
     )
 
 
+def look_through(folder: Path, name: str) -> None:
+    """Raises, with the name of the base, unless its files in `folder` are sound."""
+    try:
+        inspection.inspect(folder)
+        complete_tokenizer(folder)
+    except BadInput as error:
+        raise BadInput(error.code, f"{name}: {error.message}") from error
+
+
 def complete_tokenizer(folder: Path) -> None:
     """Makes `tokenizer.json` out of an older vocabulary file, where only that is there."""
     if (folder / "tokenizer.json").exists() or not any((folder / name).exists() for name in stages.TOKENIZER_FILES):
@@ -54,7 +62,7 @@ def complete_tokenizer(folder: Path) -> None:
     try:
         AutoTokenizer.from_pretrained(folder, local_files_only=True).save_pretrained(folder)
     except (ValueError, OSError, ImportError) as error:
-        raise BadInput("E-TOK-LOAD", f"{folder.name}: {error!s:.150}; save a tokenizer.json beside the weights") from error
+        raise BadInput("E-TOK-LOAD", f"its tokenizer: {error!s:.150}; save a tokenizer.json beside the weights") from error
 
 
 def weights_in(path: Path) -> int:

@@ -1,9 +1,9 @@
 """The training loop: full fine-tuning with AdamW, resumable at every step.
 
-Our own, and not `transformers.Trainer`: a Trainer killed inside a save did not resume in 3 of 3 trials, loses the patience
-of early stopping, and adds 6 ms a step. Everything random is a function of (seed, step), so the state of a run is its
-weights, its optimizer and the few numbers of `Progress`; no generator is saved. The loop yields steps and knows neither
-Prefect nor MLflow.
+Our own, and not `transformers.Trainer`: a Trainer killed inside a save did not resume in 3 of 3 trials, loses the
+patience of early stopping, and adds 6 ms a step. Everything random is a function of (seed, step), so the state of a run
+is its weights, its optimizer and the few numbers of `Progress`; no generator is saved. The loop yields steps and knows
+neither Prefect nor MLflow.
 """
 
 import math
@@ -173,7 +173,7 @@ def evaluate(
     Returns:
         The loss in nats, and ids (rows,) or (tokens,) in the order of the shard.
     """
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     predicted = np.full(len(shard.labels), IGNORED, np.int64)
     total, labels = 0.0, 0
     for rows in batches.by_budget(shard.lengths, EVALUATION_BUDGET):

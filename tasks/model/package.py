@@ -3,13 +3,13 @@
 import json
 import logging
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from tasks import recipe, stages
-from tasks.data.tokenise import WORDS, batches_of
+from tasks.data import examples
 from tasks.model import bundle
 from tasks.records import Bundle, Checked, Checkpoint, Shards
 from tasks.verb import verb
@@ -37,7 +37,8 @@ def pack(
     describe(made, data, task, how.precision, golden=[])
     inputs = golden_inputs(stages.open_file(checked.files["validation.parquet"]), task, how.golden)
     answers = bundle.Model.load(made).predict(inputs)
-    golden = [{"input": row, "label": each.label, "score": each.score} for row, each in zip(inputs, answers, strict=True)]
+    pairs = zip(inputs, answers, strict=True)
+    golden = [{"input": row, "label": answer.label, "score": answer.score} for row, answer in pairs]
     describe(made, data, task, how.precision, golden)
     files = stages.keep(made)
     size = sum(file.size for file in files.values())
@@ -53,12 +54,15 @@ def pack(
 
 
 def convert(source: Path, target: Path, precision: str) -> None:
-    """Copies a file; weights become numbers of `precision`."""
-    if source.suffix != ".safetensors" or precision == "fp32":
-        target.write_bytes(source.read_bytes())
-        return
-    tensors = load_file(source)
-    save_file({name: each.to(torch.bfloat16) for name, each in tensors.items()}, target, metadata={"format": "pt"})
+    """Copies a file; weights become numbers of `precision`, and the config says so."""
+    if precision == "bf16" and source.suffix == ".safetensors":
+        tensors = {name: each.bfloat16() if each.is_floating_point() else each for name, each in load_file(source).items()}
+        save_file(tensors, target, metadata={"format": "pt"})
+    elif precision == "bf16" and source.name == "config.json":
+        config = json.loads(source.read_bytes()) | {"dtype": "bfloat16"}
+        target.write_text(json.dumps(config, indent=2, sort_keys=True))
+    else:
+        copyfile(source, target)
 
 
 def describe(folder: Path, data: Shards, task: recipe.Task, precision: str, golden: list[dict[str, Any]]) -> None:
@@ -76,5 +80,5 @@ def describe(folder: Path, data: Shards, task: recipe.Task, precision: str, gold
 
 def golden_inputs(validation: Path, task: recipe.Task, rows: int) -> list[Any]:
     """The first rows of the validation split."""
-    first, _ = next(batches_of(validation, WORDS[task]))
+    first, _ = next(examples.batches(validation, examples.by_words(task)))
     return first[:rows]

@@ -52,9 +52,10 @@ def reliability(calibration: dict[str, Any], path: Path) -> None:
     confidence = [each["confidence"] for each in bins]
     figure, axes = pyplot.subplots(figsize=(4.2, 4.0), layout="constrained")
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
-    axes.bar(confidence, [each["accuracy"] for each in bins], width=0.05, color=SOFT, edgecolor=GREEN)
+    accuracy = [each["accuracy"] for each in bins]
     sizes = np.array([each["rows"] for each in bins], float)
-    axes.scatter(confidence, [each["accuracy"] for each in bins], s=10 + 90 * sizes / max(1.0, sizes.max()), color=GREEN)
+    axes.bar(confidence, accuracy, width=0.05, color=SOFT, edgecolor=GREEN)
+    axes.scatter(confidence, accuracy, s=10 + 90 * sizes / max(1.0, sizes.max()), color=GREEN)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     axes.set_title(f"expected calibration error {calibration['ece']:.3f}", fontsize=9)
     _save(figure, path)

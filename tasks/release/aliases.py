@@ -33,9 +33,8 @@ def rollback(name: str) -> tuple[int, int]:
     with ledger.lease(f"model:{name}") as lease:
         champion, previous = ledger.champion(name), ledger.previous(name)
         if champion is None or previous is None:
-            raise BadInput(
-                "E-NO-PREVIOUS", f"{name}: champion {champion or 'none'}, before it none; there is nothing to go back to"
-            )
+            found = f"champion {champion or 'none'}, before it none"
+            raise BadInput("E-NO-PREVIOUS", f"{name}: {found}; there is nothing to go back to")
         body = {"from": champion, "to": previous}
         ledger.decide(lease, model=name, version=previous, kind="rolled-back", key=uuid.uuid4().hex, body=body)
         project(ledger, name)

@@ -1,9 +1,9 @@
 """The gate: is the challenger proved better than the champion on the same rows (pure)?
 
-Both models answered the same rows. A percentile bootstrap over rows, in pairs (Efron 1979), gives the interval of the gain;
-the challenger goes live if the lower end is above minus the margin, and every floor holds. Pairs matter: 90.0 % against
-92.0 % on 1,000 rows is not proved when the two err independently (low end -0.5 points), and is when the challenger only
-mends (low end +1.2 points).
+Both models answered the same rows. A percentile bootstrap over rows, in pairs (Efron 1979), gives the interval of the
+gain; the challenger goes live if the lower end is above minus the margin, and every floor holds. Pairs matter: 90.0 %
+against 92.0 % on 1,000 rows is not proved when the two err independently (low end -0.5 points), and is when the
+challenger only mends (low end +1.2 points).
 """
 
 from dataclasses import dataclass
@@ -59,8 +59,8 @@ def broken_floors(counts: metrics.Counts, gate: Gate) -> list[str]:
             values = metrics.per_class(counts, name.removesuffix("_per_class"))
             worst = min(values, key=lambda each: values[each], default=None)
             if worst is not None and values[worst] < floor:
-                low = sum(value < floor for value in values.values())
-                broken.append(f"{name} of {worst!r} is {values[worst]:.4f} < {floor:g} ({low} of {len(values)} classes)")
+                share = f"{sum(value < floor for value in values.values())} of {len(values)} classes"
+                broken.append(f"{name} of {worst!r} is {values[worst]:.4f} < {floor:g} ({share})")
         elif (value := float(metrics.score(name, counts.total))) < floor:
             broken.append(f"{name} is {value:.4f} < {floor:g}")
     return broken

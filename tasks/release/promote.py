@@ -1,15 +1,17 @@
 """Version -> Verdict: champion and challenger sit the same exam now, and the better one is live afterwards.
 
-The decision is written to the ledger under the model's lease; the registry's aliases follow it and can be set again from it
-at any time. So a kill between the two leaves nothing undecided: who runs it again finds the decision and sets the aliases.
+The decision is written to the ledger under the model's lease; the registry's aliases follow it and can be set again
+from it at any time. So a kill between the two leaves nothing undecided: who runs it again finds the decision and sets
+the aliases.
 """
 
 import json
 import logging
 import uuid
 from pathlib import Path
+from typing import Any
 
-from infra.ledger import Ledger
+from infra.ledger import Kind, Ledger
 from infra.settings import settings
 from tasks import recipe, stages
 from tasks.errors import BadInput
@@ -48,7 +50,7 @@ def decide(
     with ledger.lease(f"model:{version.name}") as lease:
         known = next((each for each in ledger.decisions(version.name) if each.key == key), None)
         body = known.body if known else judged(folder, ledger, version, checked, task, metric, how)
-        kind = "promoted" if body["promoted"] else "refused"
+        kind: Kind = "promoted" if body["promoted"] else "refused"
         ledger.decide(lease, model=version.name, version=version.number, kind=kind, key=key, body=body)
         project(ledger, version.name)
         label(version, body)
@@ -67,7 +69,7 @@ def judged(
     task: recipe.Task,
     metric: recipe.Metric,
     how: recipe.Gate,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Both models sit the exam now; the fields of the Verdict."""
     challenger = bases.bundle_of(version)
     former = ledger.champion(version.name)
@@ -98,11 +100,11 @@ def opened(bundle: Bundle, folder: Path) -> Model:
     return model
 
 
-def label(version: Version, body: dict[str, object]) -> None:
+def label(version: Version, body: dict[str, Any]) -> None:
     """Writes the verdict onto the version in the registry."""
     there = registry()
     there.tag(version.name, version.number, "vernal.verdict", "promoted" if body["promoted"] else "refused")
-    there.tag(version.name, version.number, "vernal.reason", "; ".join(map(str, body["reasons"] or [])))  # type: ignore[call-overload]
+    there.tag(version.name, version.number, "vernal.reason", "; ".join(body["reasons"]))
 
 
 def by_hand(name: str, number: int) -> Verdict:

@@ -8,6 +8,7 @@ import pytest
 
 from infra.errors import Coded
 from infra.local.postgres import LocalPostgres
+from infra.local.s3 import LocalS3
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,16 @@ def postgres() -> Iterator[LocalPostgres]:
 def postgres_url(postgres: LocalPostgres) -> str:
     """URL of an empty database on it."""
     return postgres.url
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    """An S3 server of this session; its software is installed once per machine, its data are new."""
+    installed = Path(tempfile.gettempdir()) / "vernal-services" / "swift"
+    server = LocalS3(tmp_path_factory.mktemp("s3"), environment=installed)
+    try:
+        server.start()
+    except Coded as error:
+        pytest.skip(str(error))
+    yield server
+    server.stop()

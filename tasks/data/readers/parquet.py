@@ -12,6 +12,7 @@ from tasks.data.readers.lines import MAX_RATIO, UNTIL_RATIO, Fault, Row, refuse_
 from tasks.errors import BadInput
 
 BATCH = 1024  # rows; a text may be long
+BUFFER = 1 << 20  # bytes of a column read ahead; without it Arrow loads whole row groups
 MAX_COLUMNS = 10_000
 
 
@@ -30,7 +31,7 @@ def rows(file: BufferedReader, name: str) -> Iterator[Row | Fault]:
     if not head.startswith(b"PAR1"):
         refuse_other_formats(head, name)
     try:
-        with pq.ParquetFile(file) as table:
+        with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as table:
             _refuse_odd(table, name)
             schema = table.schema_arrow
             classes = class_names(_described(schema.metadata or {}))

