@@ -14,7 +14,6 @@ from tasks import recipe
 from tasks.errors import Interrupted
 
 REFUSED = 3
-PAGES = ("prefect.flow_runs", "prefect.task_runs")  # how a run failed: for Prefect's pages, the terminal gets our line
 
 
 def run(given: argparse.Namespace) -> int:
@@ -33,6 +32,8 @@ def run(given: argparse.Namespace) -> int:
 def _retrain(what: recipe.Recipe, beside: Path) -> None:
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("vernal").setLevel(logging.INFO)
+    for pages in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(pages).propagate = False  # tracebacks are for Prefect's pages, a person gets our one line
     quiet_prefect()
     with ExitStack() as stack:
         server = None if prefect_url() else stack.enter_context(LocalPrefect())

@@ -10,11 +10,12 @@ A version is a whole MLflow model: the bundle plus the script `infra/endpoint/py
 bundle lies in MLflow's artifacts as well as in our store.
 """
 
+import os
 import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -183,7 +184,7 @@ class Registry:
         if self._served:
             self._knock()
         elif self._uri.startswith("sqlite:///"):
-            self._make_room(Path(self._uri.removeprefix("sqlite:///")).parent)
+            self._make_database(Path(self._uri.removeprefix("sqlite:///")))
         else:
             raise Coded(
                 "E-MLFLOW-URI",
@@ -203,11 +204,24 @@ class Registry:
         except requests.exceptions.SSLError:
             return  # it is there; whether to trust it is MLflow's setting
 
-    def _make_room(self, folder: Path) -> None:
+    def _make_database(self, path: Path) -> None:
+        """MLflow's tables, made elsewhere and put in place in one step; who comes second joins the first.
+
+        MLflow makes them in some 60 migrations that take seconds, and never mends what a kill leaves half made.
+        """
+        if path.exists():
+            return
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="~", dir=path.parent) as folder:
+                from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+                made = Path(folder, path.name)
+                SqlAlchemyStore(f"sqlite:///{made}", self._artifacts.as_uri()).engine.dispose()
+                with suppress(FileExistsError):
+                    os.link(made, path)
         except OSError as error:
-            raise Denied("E-MLFLOW-AUTH", f"MLflow's folder {folder}: {error.strerror}; make it writable") from None
+            raise Denied("E-MLFLOW-AUTH", f"MLflow's folder {path.parent}: {error.strerror}; make it writable") from None
 
     def _experiment(self, name: str) -> str:
         """Id of an experiment, made or restored if need be."""

@@ -4,9 +4,10 @@ Choices, each with its reason:
 - Checksums of the SDK stay off (`when_required`), because many compatible servers refuse them; instead every upload
   carries its Content-MD5, which servers do verify, and `infra.storage.store` verifies the SHA-256 of every download.
 - A download that is cut goes on where it stopped, if the object is still the same one; five tries in all.
-- Above 64 MiB a file travels in parts of 16 MiB, four at a time; a failed upload is aborted. A kill leaves its parts
-  behind, unseen but paid for: give the bucket a lifecycle rule that aborts incomplete uploads after a day.
-- A server that refuses connections is given up after at most 15 s of waiting; a silent one after 5 tries of 20 s.
+- Above 64 MiB a file travels in parts of 16 MiB, four at a time; a failed upload is aborted. A kill, or
+  a lost answer to the first request, leaves an upload behind, unseen but paid for: give the bucket a lifecycle rule
+  that aborts incomplete uploads after a day.
+- A server that refuses connections is given up after 5 tries and at most 15 s; a silent one after 112 s (measured).
 """
 
 import base64
@@ -80,7 +81,7 @@ class S3Bucket:
     def write(self, name: str, source: Path | bytes) -> None:
         key = self._key(name)
         if isinstance(source, Path) and source.stat().st_size > WHOLE:
-            self._write_parts(key, source)
+            self._write_parts(name, source)
         else:
             data = source if isinstance(source, bytes) else source.read_bytes()
             self._call("put_object", Key=key, Body=data, ContentMD5=_md5(data))
@@ -183,9 +184,9 @@ class S3Bucket:
                 time.sleep(_pause(tried))
         raise self._coded(cut, key) from cut
 
-    def _write_parts(self, key: str, source: Path) -> None:
+    def _write_parts(self, name: str, source: Path) -> None:
         """Upload a large file in parts; an upload that fails leaves none behind."""
-        total = source.stat().st_size
+        key, total = self._key(name), source.stat().st_size
         step = max(PART, -(-total // PARTS))
         upload = {"Key": key, "UploadId": self._call("create_multipart_upload", Key=key)["UploadId"]}
 
@@ -199,7 +200,11 @@ class S3Bucket:
         try:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 parts = list(pool.map(send, range(1, -(-total // step) + 1)))
-            self._call("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+            try:
+                self._call("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+            except Missing:  # the upload is: perhaps because an earlier try completed it, and its answer was lost
+                if self.size(name) != total:
+                    raise
         except BaseException:
             with suppress(Coded):
                 self._call("abort_multipart_upload", **upload)

@@ -6,7 +6,7 @@ other sub-words and special tokens carry none.
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from tasks.data import examples, shards, tokenisers
 from tasks.errors import BadInput
 from tasks.records import Checked, Checkpoint, Shards
 from tasks.verb import verb
-
 
 log = logging.getLogger("vernal.tokenise")
 

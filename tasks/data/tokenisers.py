@@ -84,6 +84,7 @@ def train(how: TrainedTokenizer, texts: Callable[[], Iterable[str]]) -> Tokenize
 
 def _trained(how: TrainedTokenizer, texts: Iterable[str]) -> Tokenizer:
     special = list(SPECIAL.values())
+    trainer: trainers.Trainer
     if how.train == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         trainer = trainers.UnigramTrainer(

@@ -32,8 +32,8 @@ Floats = npt.NDArray[np.float32]
 class Prediction:
     """A label with its probability, or for words a list of tags with theirs.
 
-    Words that the model did not see, since the length limit cut them off or the tokenizer makes nothing of them, get `O`
-    (the first label, where there is no `O`) and probability 0.
+    Words that the model did not see, since the length limit cut them off or the tokenizer makes nothing of them, get
+    `O` (the first label, where there is no `O`) and probability 0.
     """
 
     label: str | list[str]

@@ -95,8 +95,8 @@ def as_text(sitting: Sitting) -> str:
     if sitting.exam.words and any("-" in tag for tag in sitting.labels):
         return str(entity_report(truth, predicted, digits=4, zero_division=0))
     if sitting.exam.words:
-        truth, predicted = chain.from_iterable(truth), chain.from_iterable(predicted)
-    return str(classification_report(list(truth), list(predicted), digits=4, zero_division=0))
+        truth, predicted = list(chain.from_iterable(truth)), list(chain.from_iterable(predicted))
+    return str(classification_report(truth, predicted, digits=4, zero_division=0))
 
 
 def predictions(sitting: Sitting) -> pa.Table:

@@ -62,7 +62,7 @@ def fit(
     device = device_of()
     laid_out = stages.checkout(data.files, folder / "shards")
     model = model_of(stages.checkout(base.files, folder / "base"), base, data, laid_out / "tokenizer", task, train.seed)
-    optimizer = loop.optimizer_of(model.to(device), train)  # type: ignore[arg-type]  (transformers wraps `to`)
+    optimizer = loop.optimizer_of(model.to(device), train)  # type: ignore[arg-type]
     progress = checkpoints.restore(model, optimizer)
     plan = loop.Plan(shards.read(laid_out / "train"), train)
     precision = loop.precision_of(train, device)

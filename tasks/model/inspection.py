@@ -101,7 +101,8 @@ def look_at_header(path: Path) -> None:
             raise BadInput("E-MODEL-FORMAT", f"{path.name} is a pickle under another name: refused, not read")
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(MAX_HEADER, path.stat().st_size - 8):
-            raise BadInput("E-MODEL-ST", f"{path.name}: header of {length} bytes; the file is cut off or no safetensors")
+            message = f"{path.name}: header of {length} bytes; the file is cut off, or not safetensors"
+            raise BadInput("E-MODEL-ST", message)
         try:
             header = json.loads(file.read(length), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
@@ -132,8 +133,8 @@ def compare(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         with torch.device("meta"):
             body = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the library says of a config that it cannot build
-        found = f"{type(error).__name__}: {error!s:.150}"
-        raise BadInput("E-MODEL-CONFIG", f"config.json describes no model ({found}); fetch the file again") from error
+        told = f"{type(error).__name__}: {error!s:.150}"
+        raise BadInput("E-MODEL-CONFIG", f"config.json describes no model ({told}); fetch the file again") from error
     prefix = f"{body.base_model_prefix}."
     found = {_today(name).removeprefix(prefix): shape for name, shape in shapes.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}

@@ -62,7 +62,8 @@ def complete_tokenizer(folder: Path) -> None:
     try:
         AutoTokenizer.from_pretrained(folder, local_files_only=True).save_pretrained(folder)
     except (ValueError, OSError, ImportError) as error:
-        raise BadInput("E-TOK-LOAD", f"its tokenizer: {error!s:.150}; save a tokenizer.json beside the weights") from error
+        message = f"its tokenizer: {error!s:.150}; save a tokenizer.json beside the weights"
+        raise BadInput("E-TOK-LOAD", message) from error
 
 
 def weights_in(path: Path) -> int:

@@ -110,8 +110,8 @@ def score(metric: str, sums: Floats) -> Floats:
     """
     if metric == "accuracy":
         return _ratio(sums[..., -2], sums[..., -1])
-    if metric not in KNOWN:
-        raise ValueError(f"{metric!r} is no metric; there are {', '.join(sorted(KNOWN))}")
+    if not any(metric in known for known in METRICS.values()):
+        raise ValueError(f"{metric!r} is no metric of any task")
     mean, _, kind = metric.partition("_")
     hits, guessed, true = np.split(sums[..., :-2], 3, axis=-1)
     if mean in ("micro", "entity"):
@@ -139,14 +139,9 @@ def per_class(counts: Counts, kind: str) -> dict[str, float]:
     return {name: float(value) for name, value, there in zip(counts.classes, values, seen, strict=True) if there}
 
 
-def names(task: Task) -> tuple[str, ...]:
-    """The metrics of a task, the headline among them."""
-    return METRICS[task]
-
-
 def scores(task: Task, counts: Counts) -> dict[str, float]:
     """Every metric of the task over all rows."""
-    return {name: float(score(name, counts.total)) for name in names(task)}
+    return {name: float(score(name, counts.total)) for name in METRICS[task]}
 
 
 def calibration(confidence: Floats, right: npt.NDArray[np.bool_], bins: int = 15) -> dict[str, Any]:

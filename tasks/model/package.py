@@ -56,7 +56,8 @@ def pack(
 def convert(source: Path, target: Path, precision: str) -> None:
     """Copies a file; weights become numbers of `precision`, and the config says so."""
     if precision == "bf16" and source.suffix == ".safetensors":
-        tensors = {name: each.bfloat16() if each.is_floating_point() else each for name, each in load_file(source).items()}
+        tensors = load_file(source)
+        tensors |= {name: each.bfloat16() for name, each in tensors.items() if each.is_floating_point()}
         save_file(tensors, target, metadata={"format": "pt"})
     elif precision == "bf16" and source.name == "config.json":
         config = json.loads(source.read_bytes()) | {"dtype": "bfloat16"}

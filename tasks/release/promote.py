@@ -79,7 +79,7 @@ def judged(
     theirs = exam.sat_by(opened(challenger, folder / "challenger")).counted(labels)
     ours = exam.sat_by(opened(bases.bundle_of(champion), folder / "champion")).counted(labels) if champion else None
     found = gate.judge(ours, theirs, metric, how)
-    reasons = found.reasons if former != version.number else ("it is the champion already", *found.reasons[1:])
+    again = ("it is the champion already", *gate.broken_floors(theirs, how))
     return {
         "name": version.name,
         "version": version.number,
@@ -89,7 +89,7 @@ def judged(
         "gain": found.gain,
         "low": found.low,
         "high": found.high,
-        "reasons": list(reasons),
+        "reasons": list(again if former == version.number else found.reasons),
     }
 
 

@@ -306,6 +306,28 @@ def test_an_answer_that_is_lost_in_a_large_upload_costs_at_most_an_empty_one(
     assert len(uploads(bucket)) == orphans
 
 
+def test_a_server_that_forgets_what_it_completed_is_believed_by_the_object(
+    bucket: S3Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Swift answers a repeated completion with success; others with NoSuchUpload, as here from the second on."""
+    data = os.urandom(70 * MB)
+    (tmp_path / "file").write_bytes(data)
+    client = bucket._client
+    complete = client.complete_multipart_upload
+
+    def answer_lost(**arguments: Any) -> Any:
+        complete(**arguments)
+        return complete(**arguments | {"UploadId": "forgotten"})
+
+    monkeypatch.setattr(client, "complete_multipart_upload", answer_lost)
+    bucket.write("name", tmp_path / "file")
+    assert bucket.read("name") == data
+    monkeypatch.setattr(client, "complete_multipart_upload", lambda **it: complete(**it | {"UploadId": "forgotten"}))
+    with pytest.raises(Missing):
+        bucket.write("other", tmp_path / "file")
+    assert uploads(bucket) == []
+
+
 def test_a_failed_upload_of_a_large_file_leaves_no_parts_behind(
     wire: Proxy, wired: S3Bucket, bucket: S3Bucket, tmp_path: Path
 ) -> None:
@@ -322,16 +344,3 @@ def test_a_slow_wire_is_only_slow(wire: Proxy, wired: S3Bucket) -> None:
     wire.latency(0.3)
     wired.write("name", b"abc")
     assert wired.read("name") == b"abc"
-
-
-def test_data_and_keys_outlive_the_server(s3_server: LocalS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with LocalS3(tmp_path / "home", environment=s3_server.environment) as first:
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", first.secret_key)
-        there = S3Bucket("kept", "", first.endpoint)
-        there.create()
-        there.write("name", b"abc")
-        again = LocalS3(tmp_path / "home", environment=s3_server.environment).start()
-        assert again.endpoint == first.endpoint
-    assert not first.running
-    with LocalS3(tmp_path / "home", environment=s3_server.environment) as second:
-        assert S3Bucket("kept", "", second.endpoint).read("name") == b"abc"
