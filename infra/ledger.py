@@ -11,6 +11,7 @@ SQLite serves one host; PostgreSQL serves many. Object stores answer conditional
 """
 
 import json
+import logging
 import os
 import secrets
 import socket
@@ -53,6 +54,9 @@ from infra.errors import Coded, Corrupt, Denied, Unreachable
 EXPIRY = 10.0  # seconds without a renewal after which a lease may be taken over
 RENEWAL = 3.0  # seconds between two renewals
 PATIENCE = 20  # seconds that a statement waits for another's lock
+QUIET = 2.0  # seconds of waiting for a lease before it is said
+
+log = logging.getLogger("vernal.ledger")
 
 Kind = Literal["promoted", "refused", "rolled-back"]
 LIVE = ("promoted", "rolled-back")  # kinds that make a version the champion
@@ -203,7 +207,7 @@ class Ledger:
     def _acquire(self, name: str, patience: float) -> Lease:
         me = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         start = changed = time.monotonic()
-        seen = None
+        seen, told = None, False
         while True:
             row = self._look(name)
             now = time.monotonic()
@@ -216,6 +220,9 @@ class Ledger:
             left = start + patience - now
             if left <= 0:
                 raise Coded("E-LEASE-HELD", self._occupied(row, patience))
+            if now - start > QUIET and not told:
+                log.warning("lease %r is held by %s; waiting up to %.0f s for it", name, row["holder"], patience)
+                told = True
             time.sleep(min(left, self._expiry / 20))
 
     def _look(self, name: str) -> dict[str, Any]:

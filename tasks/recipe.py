@@ -1,8 +1,8 @@
 """What to train: a YAML file becomes a frozen, validated, digested Recipe, one section for each step of the data's way.
 
-If changing a value could change the weights or the verdict, it stands here; where things live and how fast they go is the
-matter of `infra.settings`. Every dial has one default, written once, in its section. A task is handed its section, not the
-recipe, so that a new learning rate does not tokenise again.
+If changing a value could change the weights or the verdict, it stands here; where things live and how fast they go is
+the matter of `infra.settings`. Every dial has one default, written once, in its section. A task is handed its section,
+not the recipe, so that a new learning rate does not tokenise again.
 """
 
 import difflib
@@ -37,8 +37,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 HEADLINE: dict[str, Metric] = {"text-classification": "macro_f1", "token-classification": "entity_f1"}
 KINDS = ("f1", "precision", "recall")
+MEANS = ("macro", "micro", "weighted")
 METRICS: dict[str, tuple[str, ...]] = {
-    "text-classification": ("accuracy", *(f"{mean}_{kind}" for mean in ("macro", "micro", "weighted") for kind in KINDS)),
+    "text-classification": ("accuracy", *(f"{mean}_{kind}" for mean in MEANS for kind in KINDS)),
     "token-classification": (*(f"entity_{kind}" for kind in KINDS), "accuracy"),
 }
 _WORDING = {  # how pydantic begins, and how our sentence goes on after "wanted"

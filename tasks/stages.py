@@ -32,6 +32,7 @@ from tasks.records import (
     Snapshot,
     Verdict,
     Version,
+    canonical,
     digest_of,
 )
 
@@ -167,7 +168,7 @@ def once(key: Key[R], make: Callable[[Path], R]) -> R:
         "attempt": ATTEMPT,
     }
     artifacts().write_manifest(key.name, body)
-    return record
+    return key.record.model_validate_json(canonical(body["record"]))  # in the order in which another run will read it
 
 
 def keep(folder: Path) -> dict[str, File]:

@@ -1,8 +1,8 @@
 """YAML without surprises: what a recipe may contain, and nothing else.
 
-PyYAML's `safe_load` reads `1e-5` as text, `NO` as False and `1:30` as 90, keeps the last of two equal keys in silence, and a
-442-byte file of aliases can take it minutes. This reader builds plain values from PyYAML's parse events instead: YAML 1.2
-core scalars, one mapping a file, no tags, anchors or aliases, no key twice, bounded in size and depth.
+PyYAML's `safe_load` reads `1e-5` as text, `NO` as False and `1:30` as 90, keeps the last of two equal keys in silence,
+and a 442-byte file of aliases can take it minutes. This reader builds plain values from PyYAML's parse events instead:
+YAML 1.2 core scalars, one mapping a file, no tags, anchors or aliases, no key twice, bounded in size and depth.
 """
 
 import re

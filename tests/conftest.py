@@ -31,11 +31,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """One ephemeral Prefect server with an empty database for all tests that run a flow."""
+    """One ephemeral Prefect server with an empty database for all tests that run a flow, commands included.
+
+    No heartbeats: a flow waits up to a second for their thread when it ends.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+    with prefect_test_harness(server_startup_timeout=120), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -90,10 +90,11 @@ class Made:
 
 
 @contextmanager
-def at_home(home: Path) -> Iterator[None]:
-    """VERNAL_HOME is `home`, inside."""
+def at_home(home: Path, mlflow: str = "http://127.0.0.1:1") -> Iterator[None]:
+    """VERNAL_HOME is `home`, inside; no registry answers, unless one is named."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VERNAL_HOME", str(home))
+        patch.setenv("VERNAL_MLFLOW", mlflow)
         patch.setenv("VERNAL_DEVICE", "cpu")
         settings.cache_clear()
         stages.artifacts.cache_clear()
@@ -113,6 +114,8 @@ def rows_of(task: str, rows: int, folder: Path) -> Path:
 
 def made(home: Path, what: Recipe, rows: int = 300) -> Made:
     """The records of `what`, made by the verbs' plain functions; to be called with VERNAL_HOME at `home`."""
+    import torch
+
     from tasks.data.ingest import ingest
     from tasks.data.tokenise import tokenise
     from tasks.data.validate import validate
@@ -122,6 +125,7 @@ def made(home: Path, what: Recipe, rows: int = 300) -> Made:
     from tasks.model.package import package
 
     assert os.environ["VERNAL_HOME"] == str(home)
+    torch.set_num_threads(1)  # threads that wait for each other take ten times as long over a model of this size
     beside = home.parent / "recipe"
     rows_of(what.task, rows, beside)
     snapshot = ingest.fn(what.data, what.task, str(beside))

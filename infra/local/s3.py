@@ -3,14 +3,14 @@
 Four daemons (proxy, object, container, account) keep their data below one folder. Swift verifies signatures, MD5 and
 SHA-256 of what it receives and keeps its data over a kill; it is installed into an environment of its own, because its
 dependencies are none of ours. The prices: `PutObject If-None-Match` is not atomic (16 racers may all win), tags are
-not kept, and a start takes seconds, not milliseconds.
+not kept, and a start takes 1.4 s.
 """
 
 import configparser
 import errno
 import fcntl
-import getpass
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -170,8 +170,9 @@ class LocalS3:
                 "swift_dir": str(self.home / "etc"),
                 "devices": str(self.home / "data"),
                 "mount_check": "false",
-                "user": getpass.getuser(),
+                "user": pwd.getpwuid(os.geteuid()).pw_name,
                 "workers": "0",
+                "bind_timeout": "2",
                 "log_level": "WARNING",
                 "container_update_timeout": "30",
             }

@@ -168,6 +168,8 @@ class S3Bucket:
 
         etag, cut = "", None
         for tried in range(TRIES):
+            if tried:
+                time.sleep(_pause(tried - 1))
             rest = {"Range": f"bytes={out.tell()}-", "IfMatch": etag} if out.tell() else {}
             answer = self._call("get_object", Key=key, **rest)
             if rest and "ContentRange" not in answer:
@@ -181,7 +183,6 @@ class S3Bucket:
                 return
             except BotoCoreError as error:
                 cut = error
-                time.sleep(_pause(tried))
         raise self._coded(cut, key) from cut
 
     def _write_parts(self, name: str, source: Path) -> None:
@@ -261,9 +262,10 @@ class S3Bucket:
 
 
 def _code(error: Any) -> str:
-    """The server's word for a failure, or the SDK's own if no answer came."""
+    """The server's word for a failure, or the SDK's own if no answer came; letters and digits only."""
     answer = getattr(error, "response", None)
-    return str(answer.get("Error", {}).get("Code", "?")) if answer else type(error).__name__
+    word = str(answer.get("Error", {}).get("Code", "?")) if answer else type(error).__name__
+    return word if word.isalnum() else "?"
 
 
 def _status(error: Any) -> int | None:

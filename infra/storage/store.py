@@ -82,30 +82,32 @@ class Store:
         self.bucket.write(_manifest(key), _canonical(manifest))
 
     def read_manifest(self, key: str) -> dict[str, Any] | None:
-        """The body that was written under `key`; None: there is none; raises Corrupt E-MANIFEST if it was changed."""
+        """The body that was written under `key`; None: there is none.
+
+        Raises Corrupt E-MANIFEST if two reads of it came out damaged.
+        """
         name = _manifest(key)
         size = self.bucket.size(name)
         if size is None:
             return None
-        try:
-            if size > LARGEST_MANIFEST:
-                raise ValueError(f"{size} bytes")
-            manifest = json.loads(self.bucket.read(name))
-            body: dict[str, Any] = dict(manifest["body"])
-            if hashlib.sha256(_canonical(body)).hexdigest() != manifest["sha256"]:
-                raise ValueError("another body than its sha256 says")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise Corrupt(
-                "E-MANIFEST",
-                f"{self.uri}/{name} is damaged ({type(error).__name__}: {str(error)[:100]}); wanted: a manifest as "
-                f"it was written; delete it, and the next run makes it again",
-            ) from error
-        return body
+        if size > LARGEST_MANIFEST:
+            raise self._damaged(name, f"{size} bytes")
+        found: Exception | None = None
+        for _ in range(2):
+            try:
+                return _body(self.bucket.read(name))
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                found = error
+        raise self._damaged(name, f"{type(found).__name__}: {str(found)[:100]}") from found
 
     def manifests(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with `prefix`, sorted."""
         names = self.bucket.names(f"manifests/{prefix}")
         return (name[len("manifests/") : -len(".json")] for name in names if name.endswith(".json"))
+
+    def digests(self) -> Iterator[str]:
+        """The digests of all bytes that are here, whether a manifest names them or not."""
+        return (f"sha256:{name.rpartition('/')[2]}" for name in self.bucket.names("blobs/"))
 
     def delete_manifest(self, key: str) -> None:
         """Undo the commit of `key`; its bytes stay."""
@@ -168,6 +170,13 @@ class Store:
     def _cached(self, digest: str) -> Path:
         return self.cache / _hex(digest)
 
+    def _damaged(self, name: str, found: str) -> Corrupt:
+        return Corrupt(
+            "E-MANIFEST",
+            f"{self.uri}/{name} is damaged ({found}); wanted: a manifest as it was written; delete it, and the next "
+            f"run makes it again",
+        )
+
     def _corrupt(self, digest: str, found: str, advice: str) -> Corrupt:
         return Corrupt("E-INTEGRITY", f"{self.uri}/{_blob(digest)} holds {found}: wrong bytes are never used; {advice}")
 
@@ -184,6 +193,15 @@ def _blob(digest: str) -> str:
 
 def _manifest(key: str) -> str:
     return f"manifests/{key}.json"
+
+
+def _body(manifest: bytes) -> dict[str, Any]:
+    """The body of a manifest, if it is the one that its sha256 speaks of."""
+    read = json.loads(manifest)
+    body: dict[str, Any] = dict(read["body"])
+    if hashlib.sha256(_canonical(body)).hexdigest() != read["sha256"]:
+        raise ValueError("another body than its sha256 says")
+    return body
 
 
 def _canonical(value: Any) -> bytes:

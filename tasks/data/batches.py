@@ -2,7 +2,7 @@
 
 The order of an epoch is a pure function of (seed, epoch), so that a run resumed at any step sees the rows it would have
 seen. Rows of near length come together: windows of 32 batches are sorted by length and their batches shuffled again,
-which saves most of the padding (48 % of the arithmetic on short texts at batch 16) and keeps the batches' composition
+which saves most of the padding (60 % of all tokens computed on sst2 at batch 16) and keeps the batches' composition
 random across windows.
 """
 
@@ -53,7 +53,7 @@ def epoch_of(rows: Rows, lengths: npt.NDArray[np.int64], batch: int, seed: int, 
 
 
 def by_budget(lengths: Sequence[int] | npt.NDArray[np.int64], budget: int) -> Iterator[Rows]:
-    """All rows, longest first, in batches of at most `budget` tokens, padding included."""
+    """All rows, longest first, in batches of at most `budget` tokens, padding included; a longer row comes alone."""
     ordered = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
     while start < len(ordered):

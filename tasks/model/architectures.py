@@ -28,6 +28,19 @@ HEADS: dict[Task, Any] = {
     "text-classification": AutoModelForSequenceClassification,
     "token-classification": AutoModelForTokenClassification,
 }
+SHIFTED = {  # RoBERTa and its kin count positions from the padding id on
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
 
 
 def config_of(architecture: Architecture) -> PretrainedConfig:
@@ -53,15 +66,11 @@ def config_of(architecture: Architecture) -> PretrainedConfig:
 
 
 def length_of(config: PretrainedConfig) -> int | None:
-    """Tokens of the longest row that a model takes; None: no limit.
-
-    RoBERTa and its kin count positions from the padding id on.
-    """
+    """Tokens of the longest row that a model takes; None: no limit."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return None
-    shifted = config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text")
-    return positions - (config.pad_token_id + 1) if shifted else int(positions)
+    return int(positions) - (config.pad_token_id + 1 if config.model_type in SHIFTED else 0)
 
 
 def initialised(

@@ -124,6 +124,8 @@ def _downloaded(name: str, revision: str, folder: Path) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         message = f"hf://{name}@{revision}: {type(error).__name__}; is the hub reachable, and the revision right?"
         raise Unreachable("E-HUB-UNAVAILABLE", message) from error
+    names = [each.name for each in folder.iterdir()]
+    _require(names, names, f"hf://{name}")
     return folder
 
 

@@ -68,12 +68,11 @@ class Checkpoints:
             model.load_state_dict(_tied(load_file(self.store.open(self.best)), model))
 
     def clear(self) -> None:
-        """Forgets everything: the run is finished and its result committed."""
-        keys = list(self.store.manifests())
-        for digest in {digest for key in keys for digest in self._files(key)} | ({self.best} if self.best else set()):
-            self.store.delete(digest)
-        for key in keys:
+        """Forgets everything, also what a kill left unnamed: the run is finished and its result committed."""
+        for key in list(self.store.manifests()):
             self.store.delete_manifest(key)
+        for digest in list(self.store.digests()):
+            self.store.delete(digest)
 
     def _forget(self) -> None:
         keys = list(self.store.manifests())

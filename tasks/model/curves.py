@@ -13,6 +13,7 @@ from infra.settings import settings
 from tasks.errors import Coded
 
 PAUSE = 2.0  # seconds between batches
+HURRY = 5.0  # seconds that a run which must end waits for the last batch
 
 log = logging.getLogger("vernal.curves")
 
@@ -45,7 +46,7 @@ class Curves:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.failed = kind is not None
         self.over.set()
-        self.sender.join(timeout=30)
+        self.sender.join(timeout=HURRY if self.failed else 30)
 
     def _send(self) -> None:
         experiment, run_key = self.where
@@ -55,8 +56,7 @@ class Curves:
             while not self.over.wait(PAUSE):
                 there.log(run, self._drained())
             there.log(run, self._drained())
-            if self.failed:
-                there.end(run, "KILLED")
+            there.end(run, "KILLED" if self.failed else "FINISHED")
         except Coded as error:
             log.warning("curves are not sent: %s", error)
 

@@ -93,7 +93,8 @@ def as_text(sitting: Sitting) -> str:
     """The table of precision, recall and F1 as sklearn prints it, or seqeval for entities of several words."""
     truth, predicted = sitting.exam.truth, sitting.predicted
     if sitting.exam.words and any("-" in tag for tag in sitting.labels):
-        return str(entity_report(truth, predicted, digits=4, zero_division=0))
+        spelled = ([metrics.iobes(row) for row in rows] for rows in (truth, predicted))
+        return str(entity_report(*spelled, digits=4, zero_division=0))
     if sitting.exam.words:
         truth, predicted = list(chain.from_iterable(truth)), list(chain.from_iterable(predicted))
     return str(classification_report(truth, predicted, digits=4, zero_division=0))

@@ -98,7 +98,7 @@ def look_at_header(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(8)
         if start[:2] == b"PK" or start[:1] == b"\x80":
-            raise BadInput("E-MODEL-FORMAT", f"{path.name} is a pickle under another name: refused, not read")
+            raise BadInput("E-MODEL-FORMAT", f"{path.name} is a pickle under another name; convert it to safetensors")
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(MAX_HEADER, path.stat().st_size - 8):
             message = f"{path.name}: header of {length} bytes; the file is cut off, or not safetensors"

@@ -80,8 +80,13 @@ def spans(tags: list[str]) -> set[tuple[str, int, int]]:
     Plain tags, such as parts of speech, are entities of one word each.
     """
     if any("-" in tag for tag in tags) or set(tags) <= {"O"}:
-        return set(get_entities(tags))
+        return set(get_entities(iobes(tags)))
     return {(tag, place, place) for place, tag in enumerate(tags) if tag != "O"}
+
+
+def iobes(tags: Sequence[str]) -> list[str]:
+    """Tags as seqeval knows them: what BILOU calls last and unit, it calls end and single."""
+    return [{"L-": "E-", "U-": "S-"}.get(tag[:2], tag[:2]) + tag[2:] for tag in tags]
 
 
 def entity_types(tags: Sequence[str]) -> tuple[str, ...]:

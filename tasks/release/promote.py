@@ -56,7 +56,7 @@ def decide(
         label(version, body)
     kept = folder / "verdict"
     kept.mkdir()
-    (kept / "verdict.json").write_text(json.dumps(body, indent=1))
+    (kept / "verdict.json").write_text(json.dumps(body, indent=1, sort_keys=True))
     log.info("%s version %d %s: %s", version.name, version.number, kind, "; ".join(body["reasons"]))
     return Verdict.of(stages.keep(kept), parents=(version.digest, checked.digest), **body)
 

@@ -197,8 +197,9 @@ class Proxy:
         try:
             while data := source.recv(65536):
                 connection.passed[OTHER[way]] = 0
-                target.sendall(self._effect(connection, way, data))
-                connection.passed[way] += len(data)
+                sent = self._effect(connection, way, data)
+                connection.passed[way] += len(data)  # before the other side can speak
+                target.sendall(sent)
             if not connection.ended:
                 target.shutdown(socket.SHUT_WR)
         except Cut:

@@ -31,10 +31,10 @@ def postgres_url(postgres: LocalPostgres) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
-    """An S3 server of this session; its software is installed once per machine, its data are new."""
-    installed = Path(tempfile.gettempdir()) / "vernal-services" / "swift"
-    server = LocalS3(tmp_path_factory.mktemp("s3"), environment=installed)
+def s3_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    """An S3 server of this session; its software is installed once, below pytest's cache, its data are new."""
+    assert pytestconfig.cache
+    server = LocalS3(tmp_path_factory.mktemp("s3"), environment=pytestconfig.cache.mkdir("swift") / "environment")
     try:
         server.start()
     except Coded as error:

@@ -212,6 +212,32 @@ def test_an_object_replaced_between_two_cuts_is_never_mixed(
     assert wired.read("name") == b"b" * 5 * MB
 
 
+def test_a_server_that_sends_everything_again_is_not_appended(
+    wire: Proxy, wired: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(5 * MB)
+    wired.write("name", data)
+    client = wired._client
+    get = client.get_object
+    monkeypatch.setattr(client, "get_object", lambda Range=None, **arguments: get(**arguments))
+    wire.close_after(DOWN, 2 * MB, times=1)
+    assert wired.read("name") == data
+
+
+def test_a_manifest_that_arrives_damaged_is_read_again(
+    wire: Proxy, wired: S3Bucket, bucket: S3Bucket, tmp_path: Path
+) -> None:
+    body = {"text": "x" * 100_000}
+    Store(bucket, tmp_path / "other").write_manifest("key", body)
+    store = Store(wired, tmp_path / "cache")
+    wire.flip(DOWN, 50_000, times=1)
+    assert store.read_manifest("key") == body
+    assert wire.wounds == 1
+    wire.flip(DOWN, 50_000)
+    with pytest.raises(Corrupt, match="E-MANIFEST"):
+        store.read_manifest("key")
+
+
 @pytest.mark.parametrize("offset", [2_000, 500_000, 999_999])
 def test_a_bit_flipped_on_the_way_down_is_found_and_fetched_again(
     wire: Proxy, wired: S3Bucket, bucket: S3Bucket, tmp_path: Path, offset: int

@@ -1,0 +1,88 @@
+"""Every row once, in an order that is known before the run."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from tasks.data import batches, shards
+
+LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=300).map(np.array)
+Ints = npt.NDArray[np.int64]
+
+
+@examples(max_examples=100, deadline=None)
+@given(lengths=LENGTHS, batch=st.integers(1, 20), seed=st.integers(0, 9), epoch=st.integers(0, 3))
+def test_an_epoch_holds_every_row_once(lengths: Ints, batch: int, seed: int, epoch: int) -> None:
+    rows = np.arange(len(lengths))
+    found = batches.epoch_of(rows, lengths, batch, seed, epoch)
+    assert sorted(np.concatenate(found).tolist()) == rows.tolist()
+    assert len(found) == -(-len(rows) // batch)
+    assert max(map(len, found)) <= batch
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
+    rows, lengths = np.arange(500), np.random.default_rng(0).integers(1, 60, 500)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        np.random.seed(seed * 31 + epoch)  # noqa: NPY002  another's generator must not matter
+        return [int(row) for rows_ in batches.epoch_of(rows, lengths, 16, seed, epoch) for row in rows_]
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+
+
+def test_rows_of_near_length_come_together() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 5000)
+    rows = np.arange(5000)
+
+    def computed(found: list[Ints]) -> int:
+        return sum(len(each) * int(lengths[each].max()) for each in found)
+
+    plain = np.random.default_rng(1).permutation(rows)
+    ours = computed(batches.epoch_of(rows, lengths, 16, seed=0, epoch=0))
+    assert ours < 1.05 * lengths.sum() < 0.6 * computed([plain[at : at + 16] for at in range(0, 5000, 16)])
+
+
+def test_batches_of_an_epoch_do_not_come_sorted_by_length() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 5000)
+    longest = [int(lengths[each].max()) for each in batches.epoch_of(np.arange(5000), lengths, 16, 0, 0)]
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.2
+
+
+@examples(max_examples=100, deadline=None)
+@given(lengths=LENGTHS, budget=st.integers(1, 200))
+def test_the_budget_counts_padding_and_only_a_row_longer_than_it_goes_over(lengths: Ints, budget: int) -> None:
+    found = list(batches.by_budget(lengths, budget))
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
+    for rows in found:
+        assert len(rows) * lengths[rows].max() <= budget or len(rows) == 1
+
+
+def test_a_subset_is_drawn_by_its_seed() -> None:
+    first, again, other = (batches.subset(1000, 50, seed) for seed in (7, 7, 8))
+    assert len(set(first.tolist())) == 50
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
+@pytest.mark.parametrize("at_most", [None, 10, 11])
+def test_a_subset_of_all_rows_is_all_of_them(at_most: int | None) -> None:
+    assert batches.subset(10, at_most, seed=3).tolist() == list(range(10))
+
+
+def test_padding_has_no_mask_and_no_label(tmp_path: Path) -> None:
+    with shards.Writer(tmp_path / "rows", 100, per_token=False) as writer:
+        writer.add([[5, 6, 7], [8]], [1, 0])
+    with shards.Writer(tmp_path / "tokens", 100, per_token=True) as writer:
+        writer.add([[5, 6, 7], [8]], [-100, 2, 3, 4])
+    by_row = batches.padded(shards.read(tmp_path / "rows"), np.array([1, 0]), pad=9)
+    assert by_row.ids.tolist() == [[8, 9, 9], [5, 6, 7]]
+    assert by_row.mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert by_row.labels.tolist() == [0, 1]
+    by_token = batches.padded(shards.read(tmp_path / "tokens"), np.array([1, 0]), pad=9)
+    assert by_token.labels.tolist() == [[4, -100, -100], [-100, 2, 3]]

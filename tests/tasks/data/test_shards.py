@@ -1,0 +1,70 @@
+"""What is written is what is read, whatever the rows are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from tasks.data import shards
+
+ROWS = st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=12), min_size=1, max_size=30)
+
+
+def written(folder: Path, rows: list[list[int]], labels: list[int], per_token: bool = False) -> shards.Shard:
+    with shards.Writer(folder, 1000, per_token=per_token) as writer:
+        writer.add(rows, labels)
+    return shards.read(folder)
+
+
+@examples(max_examples=60, deadline=None)
+@given(rows=ROWS, cuts=st.lists(st.integers(0, 30), max_size=3))
+def test_no_row_is_lost_or_doubled_however_the_batches_are_cut(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], cuts: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("shard") / "train"
+    edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    with shards.Writer(folder, 1000, per_token=False) as writer:
+        for first, last in zip(edges[:-1], edges[1:], strict=True):
+            writer.add(rows[first:last], range(first, last))
+    read = shards.read(folder)
+    assert [read.row(place)[0].tolist() for place in range(len(read))] == rows
+    assert read.labels.tolist() == list(range(len(rows)))
+    assert read.lengths.tolist() == [len(row) for row in rows]
+    assert writer.tokens == sum(map(len, rows)) == len(read.tokens)
+    assert writer.rows == len(rows) == len(read)
+
+
+@examples(max_examples=30, deadline=None)
+@given(rows=ROWS)
+def test_a_label_stays_with_its_token(tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]]) -> None:
+    labels = [token + 1000 for row in rows for token in row]
+    read = written(tmp_path_factory.mktemp("shard") / "train", rows, labels, per_token=True)
+    for place, row in enumerate(rows):
+        ids, marks = read.row(place)
+        assert ids.tolist() == row
+        assert marks.tolist() == [token + 1000 for token in row]
+
+
+def test_a_shard_is_mapped_and_not_read_into_memory(tmp_path: Path) -> None:
+    read = written(tmp_path / "train", [[1, 2], [3]], [0, 1])
+    assert all(isinstance(each, np.memmap) for each in (read.tokens, read.offsets, read.labels))
+    assert isinstance(read.row(0)[0], np.memmap)
+
+
+@pytest.mark.parametrize(("vocabulary", "kind"), [(65_536, np.uint16), (65_537, np.uint32)])
+def test_tokens_take_two_bytes_as_long_as_every_id_fits(tmp_path: Path, vocabulary: int, kind: type) -> None:
+    with shards.Writer(tmp_path / "train", vocabulary, per_token=False) as writer:
+        writer.add([[0, vocabulary - 1]], [0])
+    read = shards.read(tmp_path / "train")
+    assert read.tokens.dtype == kind
+    assert read.tokens.tolist() == [0, vocabulary - 1]
+
+
+def test_a_row_costs_its_tokens_and_twelve_bytes(tmp_path: Path) -> None:
+    rows = [[1, 2, 3]] * 100
+    written(tmp_path / "train", rows, [0] * 100)
+    size = sum(path.stat().st_size for path in (tmp_path / "train").glob("*.bin"))
+    assert size == 100 * (3 * 2 + 12) + 8

@@ -1,0 +1,135 @@
+"""From checked rows to token ids and label ids: nothing lost, labels where they belong, limits kept."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from tasks import recipe, stages
+from tasks.data import shards, tokenisers
+from tasks.data.tokenise import aligned, encode_split, tokenise
+from tasks.errors import BadInput
+from tasks.records import Checked, Checkpoint
+from tests import makers
+
+TEXT: recipe.Task = "text-classification"
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hug", "##ging", "##s", "face", "in", "os", "##lo"]
+IDS = {"O": 0, "B-LOC": 1, "I-LOC": 2}
+NONE = shards.IGNORED
+
+
+@pytest.fixture
+def pieces() -> Tokenizer:
+    """Word pieces with known ids: their places in PIECES."""
+    tokenizer = Tokenizer(models.WordPiece({each: n for n, each in enumerate(PIECES)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return tokenizer
+
+
+def encoded(folder: Path, rows: dict[str, list[Any]], tokenizer: Tokenizer, length: int, words: bool) -> Any:
+    """The shard and the count of a split with these rows."""
+    pq.write_table(pa.table(rows), folder / "split.parquet")
+    tokenisers.limited(tokenizer, length, words)
+    count = encode_split(folder / "split.parquet", folder / "split", tokenizer, {**IDS, "a": 0, "b": 1}, words)
+    return shards.read(folder / "split"), count
+
+
+def test_a_tag_stands_at_the_first_piece_of_its_word_and_nowhere_else(tmp_path: Path, pieces: Tokenizer) -> None:
+    rows = {"tokens": [["hugging", "in", "oslo"], ["hugs"]], "tags": [["O", "O", "B-LOC"], ["I-LOC"]]}
+    shard, count = encoded(tmp_path, rows, pieces, 16, words=True)
+    tokens, labels = shard.row(0)
+    assert [PIECES[token] for token in tokens] == ["[CLS]", "hug", "##ging", "in", "os", "##lo", "[SEP]"]
+    assert labels.tolist() == [NONE, 0, NONE, 0, 1, NONE, NONE]
+    assert shard.row(1)[1].tolist() == [NONE, 2, NONE, NONE]
+    assert (count.tokens, count.truncated) == (7 + 4, 0)
+
+
+def test_a_word_that_was_cut_off_leaves_no_label(tmp_path: Path, pieces: Tokenizer) -> None:
+    rows = {"tokens": [["in", "hugging", "oslo"]], "tags": [["O", "O", "B-LOC"]]}
+    shard, count = encoded(tmp_path, rows, pieces, 5, words=True)
+    assert [PIECES[token] for token in shard.tokens] == ["[CLS]", "in", "hug", "##ging", "[SEP]"]
+    assert shard.labels.tolist() == [NONE, 0, 0, NONE, NONE]
+    assert count.truncated == 1
+
+
+def test_the_same_word_twice_has_two_labels(pieces: Tokenizer) -> None:
+    (encoding,) = tokenisers.encode(pieces, [["oslo", "oslo"]], words=True)
+    assert aligned(encoding, ["B-LOC", "I-LOC"], IDS) == [NONE, 1, NONE, 2, NONE, NONE]
+
+
+def test_texts_are_cut_at_the_length_and_the_cut_ones_are_counted(tmp_path: Path, pieces: Tokenizer) -> None:
+    rows = {"text": ["hug face", "in in in in in", "hugging"], "label": ["a", "b", "a"]}
+    shard, count = encoded(tmp_path, rows, pieces, 4, words=False)
+    assert shard.lengths.tolist() == [4, 4, 4]
+    assert shard.row(1)[0].tolist() == [2, 8, 8, 3]
+    assert shard.labels.tolist() == [0, 1, 0]
+    assert count.truncated == 1
+
+
+def test_every_row_of_every_split_is_there_in_its_order(texts: makers.Made, tmp_path: Path) -> None:
+    folder = texts.folder(texts.shards, tmp_path)
+    tokenizer = tokenisers.read(folder / "tokenizer")
+    for split, rows in texts.checked.rows.items():
+        table = pq.read_table(stages.open_file(texts.checked.files[f"{split}.parquet"]))
+        shard = shards.read(folder / split)
+        assert len(shard) == rows == texts.shards.rows[split]
+        assert len(shard.tokens) == texts.shards.tokens[split]
+        assert [texts.checked.labels[number] for number in shard.labels] == table["label"].to_pylist()
+        decoded = [tokenizer.decode(shard.row(place)[0].tolist()) for place in range(rows)]
+        whole = [text for text, found in zip(table["text"].to_pylist(), decoded, strict=True) if text == found]
+        assert len(whole) == rows - round(texts.shards.truncated[split] * rows)
+
+
+def test_the_length_is_what_cuts(texts: makers.Made) -> None:
+    lengths = {}
+    for length in (8, 64):
+        tokens = texts.recipe.tokens.model_copy(update={"length": length})
+        lengths[length] = tokenise.fn(texts.checked, texts.base, TEXT, tokens)
+    assert lengths[8].truncated["train"] > 0.5
+    assert lengths[64].truncated == {"train": 0.0, "validation": 0.0, "test": 0.0}
+    assert lengths[8].tokens["train"] <= 8 * texts.checked.rows["train"] < lengths[64].tokens["train"]
+
+
+def test_a_learning_rate_does_not_tokenise_again(texts: makers.Made) -> None:
+    faster = texts.recipe.train.model_copy(update={"learning_rate": 1e-4})
+    again = tokenise.fn(texts.checked, texts.base, TEXT, texts.recipe.tokens)
+    assert again == texts.shards
+    key = stages.finetune(texts.base, again, TEXT, texts.recipe.train)
+    assert stages.find(key) == texts.trained
+    assert stages.find(stages.finetune(texts.base, again, TEXT, faster)) is None
+
+
+@pytest.fixture
+def pretrained(texts: makers.Made) -> Checkpoint:
+    """The trained model, as a base with a tokenizer of its own."""
+    return texts.trained
+
+
+def test_a_base_keeps_its_own_tokenizer(texts: makers.Made, pretrained: Checkpoint) -> None:
+    found = tokenise.fn(texts.checked, pretrained, TEXT, recipe.Tokens(length=24))
+    assert found.vocabulary == texts.shards.vocabulary
+    assert {name: found.files[name] for name in found.files if name.endswith(".bin")} == {
+        name: texts.shards.files[name] for name in texts.shards.files if name.endswith(".bin")
+    }
+
+
+@pytest.mark.parametrize(
+    ("base", "tokens", "code"),
+    [
+        ({"tokenizer": None}, recipe.Tokens(length=8), "E-TOK-NONE"),
+        ({"length": 32}, recipe.Tokens(length=33), "E-TOK-LENGTH"),
+        ({}, recipe.Tokens(tokenizer=recipe.TrainedTokenizer(train="bpe")), "E-TOK-MISMATCH"),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_the_base_is_refused(
+    texts: makers.Made, pretrained: Checkpoint, base: dict[str, Any], tokens: recipe.Tokens, code: str
+) -> None:
+    checked: Checked = texts.checked
+    with pytest.raises(BadInput) as caught:
+        tokenise.fn(checked, pretrained.model_copy(update=base), TEXT, tokens)
+    assert caught.value.code == code

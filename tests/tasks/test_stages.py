@@ -1,0 +1,39 @@
+"""What a stage gives is what its manifest says, whether it was made now or by an earlier run."""
+
+from pathlib import Path
+
+from tasks import stages
+from tasks.records import Checked
+
+KEY = stages.Key("validate", 1, Checked, (), {"rules": 1})
+
+
+def make(_folder: Path) -> Checked:
+    files = {"train.parquet": stages.put(b"rows")}
+    return Checked.of(files, rows={"train": 3, "validation": 2, "test": 1}, quarantined=0, labels=("b", "a"))
+
+
+def test_a_stage_is_made_once() -> None:
+    calls: list[Path] = []
+
+    def counted(folder: Path) -> Checked:
+        calls.append(folder)
+        return make(folder)
+
+    assert stages.once(KEY, counted) == stages.once(KEY, counted)
+    assert len(calls) == 1
+    assert not calls[0].exists()
+
+
+def test_a_record_that_was_just_made_reads_like_the_one_that_is_reused() -> None:
+    """Down to the order of its names: what is written from a record must not tell a killed run from a whole one."""
+    made, reused = stages.once(KEY, make), stages.once(KEY, make)
+    assert made.model_dump_json() == reused.model_dump_json()
+
+
+def test_a_stage_whose_bytes_are_gone_is_made_again() -> None:
+    made = stages.once(KEY, make)
+    stages.artifacts().delete(made.files["train.parquet"].digest)
+    assert stages.find(KEY) is None
+    stages.once(KEY, make)
+    assert stages.artifacts().read(made.files["train.parquet"].digest) == b"rows"
