@@ -97,7 +97,7 @@ class _Events:
 
     def next(self) -> Any:
         try:
-            event = next(self.stream)
+            event: Any = next(self.stream)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" line {mark.line + 1}" if mark else ""
@@ -143,7 +143,8 @@ class _Events:
         while not isinstance(event := self.next(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 raise self.refuse("E-YAML-SHAPE", event.start_mark, "a key must be plain text")
-            key, line = event.value, event.start_mark.line + 1
+            mark: Any = event.start_mark
+            key, line = event.value, mark.line + 1
             if key in values:
                 dotted = ".".join(map(str, (*path, key)))
                 first = lines[(*path, key)]

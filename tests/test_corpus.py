@@ -159,4 +159,4 @@ def test_the_rows_and_weights_that_the_corpus_breaks_are_taken_whole(case: Path)
 
     assert checked.quarantined == 0
     assert sum(checked.rows.values()) == 24
-    assert load.fn(what.model, str(case)).parameters == 1088
+    assert load.fn(what.model, str(case)).parameters == 400 + 464 + 72  # embeddings, layer, pooler

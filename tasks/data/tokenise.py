@@ -28,9 +28,7 @@ def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: reci
     return stages.once(key, lambda folder: encode_splits(folder, checked, base, task, tokens))
 
 
-def encode_splits(
-    folder: Path, checked: Checked, base: Checkpoint, task: recipe.Task, tokens: recipe.Tokens
-) -> Shards:
+def encode_splits(folder: Path, checked: Checked, base: Checkpoint, task: recipe.Task, tokens: recipe.Tokens) -> Shards:
     """Encodes into `folder` and keeps what is there.
 
     Raises:

@@ -225,7 +225,7 @@ def undisturbed(alive: Callable[[str], Life]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def stories(request: pytest.FixtureRequest, alive: Callable[[str], Life]) -> Iterator[dict[str, Future[Story]]]:
     """Those that tests of this session will ask for, under way."""
-    asked = [item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")]
+    asked = {item.callspec.params.get("name"): None for item in request.session.items if hasattr(item, "callspec")}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {name: pool.submit(STORIES[name], alive(name)) for name in asked if name in STORIES}
         pool.shutdown(cancel_futures=True)

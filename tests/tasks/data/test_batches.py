@@ -29,7 +29,7 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
     rows, lengths = np.arange(500), np.random.default_rng(0).integers(1, 60, 500)
 
     def order(seed: int, epoch: int) -> list[int]:
-        np.random.seed(seed * 31 + epoch)  # noqa: NPY002  another's generator must not matter
+        np.random.seed(seed * 31 + epoch)  # another's generator must not matter
         return [int(row) for rows_ in batches.epoch_of(rows, lengths, 16, seed, epoch) for row in rows_]
 
     assert order(1, 2) == order(1, 2)

@@ -1,5 +1,6 @@
 """What is written is what is read, whatever the rows are."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_no_row_is_lost_or_doubled_however_the_batches_are_cut(
     folder = tmp_path_factory.mktemp("shard") / "train"
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
     with shards.Writer(folder, 1000, per_token=False) as writer:
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise(edges):
             writer.add(rows[first:last], range(first, last))
     read = shards.read(folder)
     assert [read.row(place)[0].tolist() for place in range(len(read))] == rows
