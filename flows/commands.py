@@ -38,12 +38,14 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
     with ExitStack() as stack:
         server = None if prefect_url() else stack.enter_context(LocalPrefect())
         from prefect.exceptions import TerminationSignal
+        from prefect.logging.handlers import APILogHandler
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         from flows.retrain import retrain
 
         if server and not PREFECT_API_URL.value():  # a profile may name one as well
             stack.enter_context(temporary_settings({PREFECT_API_URL: server.wait()}))
+            stack.callback(APILogHandler().flush)  # while there is a server to take the last lines
         try:
             retrain(what, str(beside))
         except TerminationSignal as error:

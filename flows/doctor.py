@@ -47,12 +47,11 @@ def disk() -> str:
 
 def device() -> str:
     """Where training would run, and in which arithmetic."""
-    from tasks.model.finetune import device_of
-    from tasks.model.loop import precision_of
+    from tasks.model import hardware
     from tasks.recipe import Train
 
-    where = device_of()
-    return f"{where}, {precision_of(Train(), where)}"
+    where = hardware.chosen()
+    return f"{where}, {hardware.precision(Train(), where)}"
 
 
 def store() -> str:

@@ -139,6 +139,7 @@ def test_a_real_process_shows_no_traceback(case: Path, home: Path) -> None:
 
 def run_in_a_process(folder: Path) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONPATH": str(CORPUS.parents[1])}
+    environment.pop("PREFECT_API_URL", None)  # a server of its own, as for a person
     command = [sys.executable, "-m", "flows", "run", "recipe.yaml"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 

@@ -13,7 +13,7 @@ from infra.settings import settings
 from tasks.errors import Coded
 
 PAUSE = 2.0  # seconds between batches
-HURRY = 5.0  # seconds that a run which must end waits for the last batch
+HURRY = 3.0  # seconds that a run which must end waits for the last batch
 
 log = logging.getLogger("vernal.curves")
 
@@ -58,7 +58,8 @@ class Curves:
             there.log(run, self._drained())
             there.end(run, "KILLED" if self.failed else "FINISHED")
         except Coded as error:
-            log.warning("curves are not sent: %s", error)
+            if not self.failed:
+                log.warning("curves are not sent: %s", error)
 
     def _drained(self) -> list[Point]:
         points = []

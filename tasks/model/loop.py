@@ -8,7 +8,6 @@ neither Prefect nor MLflow.
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel
 
 from tasks.data import batches
 from tasks.data.shards import IGNORED, Shard
+from tasks.model import hardware
 from tasks.recipe import Train
 
 EVALUATION_BUDGET = 8192  # tokens computed at once, padding included
@@ -91,24 +91,11 @@ def rate_at(step: int, total: int, how: Train) -> float:
     return how.learning_rate * shape[how.schedule]
 
 
-def precision_of(how: Train, device: str) -> str:
-    """fp32 or bf16: what the recipe says, or bf16 where the hardware computes in it."""
-    if how.precision != "auto":
-        return how.precision
-    able = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if able else "fp32"
-
-
-def arithmetic(precision: str, device: str) -> AbstractContextManager[object]:
-    """The context in which a forward pass computes in `precision`; weights and sums stay fp32."""
-    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
 def steps(
     model: PreTrainedModel, optimizer: torch.optim.Optimizer, plan: Plan, progress: Progress, device: str
 ) -> Iterator[Step]:
     """Takes the steps that are left, one a turn; `progress.step` counts them."""
-    precision = precision_of(plan.how, device)
+    precision = hardware.precision(plan.how, device)
     trained = [each for each in model.parameters() if each.requires_grad]
     while progress.step < plan.total:
         epoch = progress.step // plan.per_epoch
@@ -143,7 +130,7 @@ def _gradient(
     labels = sum(int((part.labels != IGNORED).sum()) for part in parts)
     total = torch.zeros((), device=device)
     for part in parts:
-        with arithmetic(precision, device):
+        with hardware.arithmetic(precision, device):
             logits = _logits(model, part, device)
         target = torch.from_numpy(part.labels).to(device)
         loss = functional.cross_entropy(
@@ -178,7 +165,7 @@ def evaluate(
     total, labels = 0.0, 0
     for rows in batches.by_budget(shard.lengths, EVALUATION_BUDGET):
         batch = batches.padded(shard, rows, model.config.pad_token_id or 0)
-        with arithmetic(precision, device):
+        with hardware.arithmetic(precision, device):
             logits = _logits(model, batch, device).float()
         target = torch.from_numpy(batch.labels).to(device)
         total += float(

@@ -3,12 +3,14 @@
 import json
 import random
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.__main__ import main
+from tasks import stages
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "flows/recipes/customer_messages.jsonl").read_text().splitlines()
@@ -34,12 +36,13 @@ def recipe(tmp_path: Path, prefect_server: None) -> Path:
 
 
 class Cli:
-    """The command, with what it printed as JSON."""
+    """The command with what it printed as JSON, each time as if in a process of its own."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
 
     def __call__(self, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
+        stages.ATTEMPT = uuid.uuid4().hex
         code = main([*map(str, arguments), "--json"])
         printed = self.capsys.readouterr().out
         return code, json.loads(printed) if printed else {}

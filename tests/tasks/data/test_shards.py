@@ -51,8 +51,10 @@ def test_a_label_stays_with_its_token(tmp_path_factory: pytest.TempPathFactory, 
 
 def test_a_shard_is_mapped_and_not_read_into_memory(tmp_path: Path) -> None:
     read = written(tmp_path / "train", [[1, 2], [3]], [0, 1])
-    assert all(isinstance(each, np.memmap) for each in (read.tokens, read.offsets, read.labels))
-    assert isinstance(read.row(0)[0], np.memmap)
+    for each in (read.tokens, read.offsets, read.labels):
+        assert isinstance(each.base, np.memmap)
+        assert not each.flags.writeable
+    assert np.shares_memory(read.row(1)[0], read.tokens)
 
 
 @pytest.mark.parametrize(("vocabulary", "kind"), [(65_536, np.uint16), (65_537, np.uint32)])

@@ -14,9 +14,10 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from infra.storage import Store, open_store
 from tasks.errors import Interrupted
-from tasks.model import finetune, loop, screen
+from tasks.model import loop, screen
 from tasks.model.checkpoints import KEPT, Checkpoints
 from tasks.model.curves import Curves
+from tasks.model.session import Session, Watch
 from tests.tasks.model import small
 
 Fresh = Callable[[], PreTrainedModel]
@@ -229,7 +230,7 @@ def test_clearing_leaves_nothing_not_even_what_a_kill_left_unnamed(store: Store,
     assert list(other.manifests()) == ["0000000001"]
 
 
-class Told(finetune.Watch):
+class Told(Watch):
     """A watch that is told its losses, and notes the weights that it saw."""
 
     def __init__(self, model: PreTrainedModel, plan: loop.Plan, losses: list[float]) -> None:
@@ -243,22 +244,13 @@ class Told(finetune.Watch):
 
 
 def train(start: Start, losses: list[float], caught: list[int] | None = None) -> Told:
-    """`finetune.run` with these validation losses; stopped at its first step if a signal was caught."""
+    """A Session with these validation losses; stopped at its first step if a signal was caught."""
     watch = Told(start.model, start.plan, losses)
     curves = Curves("small", "sha256:0")
     with screen.bar("training", start.plan.total) as bar:
-        finetune.run(
-            start.model,
-            start.optimizer,
-            start.plan,
-            start.progress,
-            watch,
-            start.checkpoints,
-            curves,
-            bar,
-            caught or [],
-            start.room,
-        )
+        Session(
+            start.optimizer, start.plan, start.progress, watch, start.checkpoints, curves, bar, caught or []
+        ).run()
     return watch
 
 

@@ -1,0 +1,173 @@
+"""One sitting of training: who is told of a step, when the model is looked at, what is saved, and what ends it."""
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from transformers import PreTrainedModel
+
+from infra.settings import settings
+from tasks import recipe, stages
+from tasks.data import shards
+from tasks.errors import BadInput, Interrupted
+from tasks.model import loop, metrics, screen
+from tasks.model.checkpoints import Checkpoints
+from tasks.model.curves import Curves
+
+LOGGED = 10  # steps between two points of a curve; reading a loss waits for the device
+
+log = logging.getLogger("vernal.finetune")
+
+
+class Watch:
+    """The validation split, and what the best step is chosen by."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        shard: shards.Shard,
+        labels: tuple[str, ...],
+        task: recipe.Task,
+        train: recipe.Train,
+        precision: str,
+        device: str,
+    ) -> None:
+        self.model, self.shard, self.labels, self.task = model, shard, labels, task
+        self.metric = train.metric or recipe.HEADLINE[task]
+        self.precision, self.device = precision, device
+
+    def scores(self) -> dict[str, float]:
+        """Loss and metrics of the model as it is now."""
+        loss, predicted = loop.evaluate(self.model, self.shard, self.precision, self.device)
+        truth, guess = (self._decoded(ids) for ids in (self.shard.labels, predicted))
+        return {"loss": loss, **metrics.scores(self.task, metrics.count(self.task, truth, guess, self.labels))}
+
+    def better(self, scores: dict[str, float], best: float | None) -> bool:
+        """Whether this evaluation beats the best one."""
+        return best is None or (scores["loss"] < best if self.metric == "loss" else scores[self.metric] > best)
+
+    def _decoded(self, ids: shards.Ints) -> list[str] | list[list[str]]:
+        if not self.shard.per_token:
+            return [self.labels[each] for each in ids]
+        spans = zip(self.shard.offsets[:-1], self.shard.offsets[1:], strict=True)
+        marked = [(ids[a:b], self.shard.labels[a:b]) for a, b in spans]
+        return [[self.labels[i] for i, true in zip(*row, strict=True) if true != shards.IGNORED] for row in marked]
+
+
+@dataclass
+class Session:
+    """The steps that are left, with everything that happens between them."""
+
+    optimizer: torch.optim.Optimizer
+    plan: loop.Plan
+    progress: loop.Progress
+    watch: Watch
+    checkpoints: Checkpoints
+    curves: Curves
+    bar: screen.Bar
+    caught: list[int]  # signals that came
+
+    def run(self) -> None:
+        """Takes the steps, looks at each epoch's end, saves as often as the settings say.
+
+        Raises:
+            BadInput: E-DIVERGED, the loss is no number any more.
+            Interrupted: E-INTERRUPTED, a signal came; the step is saved.
+        """
+        if self.patience_is_spent:
+            return
+        saved = began = time.monotonic()
+        tokens = 0
+        for step in loop.steps(self.watch.model, self.optimizer, self.plan, self.progress, self.watch.device):
+            tokens += step.tokens
+            if step.number % LOGGED == 0 or step.ends_epoch:
+                self.tell(step, tokens / (time.monotonic() - began))
+            if step.ends_epoch:
+                self.look()
+            if step.ends_epoch or self.caught or time.monotonic() - saved >= settings().checkpoint_seconds:
+                self.save(step)
+                saved = time.monotonic()
+            if self.caught:
+                raise interrupted(self.caught[0], step.number, self.plan.total)
+            if self.patience_is_spent:
+                kept = self.progress.best_step
+                log.info("no better %s %d times: step %d is kept", self.watch.metric, self.progress.waited, kept)
+                return
+
+    @property
+    def patience_is_spent(self) -> bool:
+        """Whether early stopping ends the run."""
+        return 0 < self.plan.how.early_stopping <= self.progress.waited
+
+    def tell(self, step: loop.Step, speed: float) -> None:
+        """A point of the curves; `speed` in tokens a second."""
+        point = {"loss": finite(step), "grad_norm": float(step.norm), "learning_rate": step.rate}
+        self.progress.history.append({"step": step.number, "epoch": step.epoch, **point})
+        self.curves.add(step.number, **_prefixed("train", point), tokens_per_second=speed)
+        self.bar.show(step.number, loss=point["loss"], speed=speed)
+
+    def look(self) -> None:
+        """Evaluates, and keeps the weights if they are the best so far."""
+        progress, watch = self.progress, self.watch
+        scores = watch.scores()
+        progress.history.append({"step": progress.step, **_prefixed("validation", scores)})
+        self.curves.add(progress.step, **_prefixed("validation", scores))
+        found = f"validation {watch.metric} {scores[watch.metric]:.4f}, loss {scores['loss']:.4f}"
+        self.bar.say(f"step {progress.step}: {found}")
+        if watch.better(scores, progress.best):
+            progress.best, progress.best_step, progress.waited = scores[watch.metric], progress.step, 0
+            with stages.workplace("best") as room:
+                self.checkpoints.save_best(watch.model, room)
+        else:
+            progress.waited += 1
+
+    def save(self, step: loop.Step) -> None:
+        """Writes a checkpoint; never of a loss that is no number."""
+        finite(step)
+        with stages.workplace("checkpoint") as room:
+            self.checkpoints.save(self.watch.model, self.optimizer, self.progress, room)
+
+
+def finite(step: loop.Step) -> float:
+    """The loss of a step, which must be a number."""
+    loss = float(step.loss)
+    if loss != loss or loss in (float("inf"), float("-inf")):
+        raise BadInput(
+            "E-DIVERGED",
+            f"the loss is {loss} at step {step.number} (epoch {step.epoch}); lower train.learning_rate or train.clip",
+        )
+    return loss
+
+
+def interrupted(number: int, step: int, total: int) -> Interrupted:
+    """The error that ends a run after a signal."""
+    found = f"{signal.Signals(number).name} at step {step} of {total}"
+    return Interrupted(
+        "E-INTERRUPTED", f"{found}: the step is saved; the same command goes on from it", 128 + number
+    )
+
+
+def _prefixed(what: str, values: dict[str, float]) -> dict[str, float]:
+    return {f"{what}_{name}": value for name, value in values.items()}
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """The SIGTERM or SIGINT that came, instead of dying of it; a second one kills as usual."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
