@@ -3,8 +3,10 @@
 import argparse
 import json
 import logging
+import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flows import outcome, plan
@@ -35,9 +37,8 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
     for pages in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(pages).propagate = False  # tracebacks are for Prefect's pages, a person gets our one line
     quiet_prefect()
-    with ExitStack() as stack:
+    with _stoppable(), ExitStack() as stack:
         server = None if prefect_url() else stack.enter_context(LocalPrefect())
-        from prefect.exceptions import TerminationSignal
         from prefect.logging.handlers import APILogHandler
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -46,11 +47,21 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
         if server and not PREFECT_API_URL.value():  # a profile may name one as well
             stack.enter_context(temporary_settings({PREFECT_API_URL: server.wait()}))
             stack.callback(APILogHandler().flush)  # while there is a server to take the last lines
-        try:
-            retrain(what, str(beside))
-        except TerminationSignal as error:
-            message = "SIGTERM; finished stages are kept, the same command goes on from them"
-            raise Interrupted("E-INTERRUPTED", message) from error
+        retrain(what, str(beside))
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM unwinds the block and becomes E-INTERRUPTED; Prefect notes a crash first, then sends the signal again."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise Interrupted("E-INTERRUPTED", "SIGTERM; finished stages are kept, the same command goes on from them")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check(given: argparse.Namespace) -> int:

@@ -217,11 +217,13 @@ class Registry:
                 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
                 made = Path(folder, path.name)
-                SqlAlchemyStore(f"sqlite:///{made}", self._artifacts.as_uri()).engine.dispose()
+                SqlAlchemyStore(f"sqlite:///{made}", self._artifacts.as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
                 with suppress(FileExistsError):
                     os.link(made, path)
         except OSError as error:
-            raise Denied("E-MLFLOW-AUTH", f"MLflow's folder {path.parent}: {error.strerror}; make it writable") from None
+            raise Denied(
+                "E-MLFLOW-AUTH", f"MLflow's folder {path.parent}: {error.strerror}; make it writable"
+            ) from None
 
     def _experiment(self, name: str) -> str:
         """Id of an experiment, made or restored if need be."""

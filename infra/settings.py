@@ -29,7 +29,9 @@ class Settings(BaseSettings):
     s3_endpoint: str = Field("", description="endpoint of an S3-compatible server; empty: Amazon's")
     data: str = Field("", description="where relative data sources are looked up; empty: HOME/data")
     models: str = Field("", description="where relative base models are looked up; empty: HOME/models")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where tensors live; auto: a GPU if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where tensors live; auto: a GPU if there is one"
+    )
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds of training between two checkpoints")
 
     @property
@@ -93,8 +95,8 @@ def quiet_mlflow() -> None:
 def quiet_prefect() -> None:
     """Settings that Prefect reads from the environment as it is imported; what the user set stays.
 
-    Our own log lines reach Prefect's pages, its own stay off the terminal; no telemetry; a server of the run's own may take
-    two minutes to start (the default of 20 s failed on a busy machine).
+    Our own log lines reach Prefect's pages, its own stay off the terminal; no telemetry; a server of the run's own may
+    take two minutes to start (the default of 20 s failed on a busy machine).
     """
     for name, value in {
         "PREFECT_LOGGING_EXTRA_LOGGERS": "vernal",

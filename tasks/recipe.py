@@ -146,7 +146,9 @@ class TrainedTokenizer(Section):
 
 
 class Tokens(Section):
-    length: int = Field(128, ge=4, le=131_072, description="tokens of a row, special ones included; the rest is cut off")
+    length: int = Field(
+        128, ge=4, le=131_072, description="tokens of a row, special ones included; the rest is cut off"
+    )
     tokenizer: Annotated[Annotated[Literal["base"], Text] | Annotated[TrainedTokenizer, Mapped], ByForm] = Field(
         "base", description="the base model's own, or one trained on the training rows"
     )
@@ -185,7 +187,9 @@ class Train(Section):
         None, description="what the best step is chosen by, on validation; none: macro_f1 or entity_f1"
     )
     max_rows: int | None = Field(None, ge=1, description="largest number of training rows, drawn by the seed")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware computes in it")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware computes in it"
+    )
     seed: Seed = 0
 
 
@@ -200,7 +204,9 @@ class Exam(Section):
 
 
 class Gate(Section):
-    margin: float = Field(0.0, ge=0, lt=1, description="loss of the exam's metric that would be accepted, in score points")
+    margin: float = Field(
+        0.0, ge=0, lt=1, description="loss of the exam's metric that would be accepted, in score points"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1)
     floors: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict, description="least value of a metric, or of f1_, precision_ or recall_per_class"

@@ -50,7 +50,9 @@ class Record(BaseModel):
     def of(cls, files: Mapping[str, File], **fields: Any) -> Self:
         """A record over `files` and `fields`; its digest covers both, but not the parents."""
         bare = cls(digest="sha256:" + "0" * 64, files=dict(files), **fields)
-        return bare.model_copy(update={"digest": digest_of(bare.model_dump(mode="json", exclude={"digest", "parents"}))})
+        return bare.model_copy(
+            update={"digest": digest_of(bare.model_dump(mode="json", exclude={"digest", "parents"}))}
+        )
 
 
 class Snapshot(Record):
@@ -89,7 +91,7 @@ class Shards(Record):
 
 
 class Checkpoint(Record):
-    """A model as a Hugging Face directory; without `model.safetensors` it is an architecture still to be initialised."""
+    """A model as a Hugging Face directory; without `model.safetensors`, an architecture still to be initialised."""
 
     architecture: str = Field(description="model_type of its config")
     parameters: int = Field(ge=0, description="0: not initialised yet")

@@ -6,12 +6,14 @@ manifest reuses it. The versions stand here and not in the verbs' files, because
 all stages without importing Prefect or torch (0.3 s instead of 6).
 """
 
+import fcntl
+import os
 import shutil
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -201,12 +203,33 @@ def tokenizer_digest(files: dict[str, File]) -> Digest | None:
 
 @contextmanager
 def workplace(purpose: str) -> Iterator[Path]:
-    """An empty folder for half-made things, gone afterwards."""
-    settings().work.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=settings().work))
+    """An empty folder for half-made things, gone afterwards; what killed processes left beside it goes now."""
+    work = settings().work
+    work.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as ours:
+        with _locked(work, wait=True):
+            for left in work.iterdir():
+                with suppress(FileNotFoundError), _locked(left, wait=False) as abandoned:
+                    if abandoned:
+                        shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=work))
+            ours.enter_context(_locked(folder, wait=True))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether we have the lock of a folder, which the system takes from a process that dies. NFS gives it to nobody."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        yield folder
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            ours = True
+        except OSError:
+            ours = False
+        yield ours
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
+        os.close(handle)

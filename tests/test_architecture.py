@@ -114,5 +114,7 @@ def test_help_and_check_import_nothing_heavy(arguments: list[str], home: Path) -
         "except SystemExit: pass\n"
         "print(*sorted({'torch', 'prefect', 'mlflow', 'transformers', 'datasets', 'boto3'} & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == ""

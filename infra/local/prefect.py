@@ -1,8 +1,9 @@
 """A Prefect server for one run, where none is configured.
 
-Prefect would start one by itself, but only after its whole server has been imported into the run's own process (1.8 s) and
-nothing else goes on while it comes up. This one starts in a process of its own before anything is imported here, and is
-there when the imports are done. It ends when its standard input does, so that a killed run leaves no server behind.
+Prefect would start one by itself, but only after its whole server has been imported into the run's own process (1.8 s),
+and nothing else goes on while it comes up. This one starts in a process of its own before anything is imported here,
+and is there when the imports are done. It ends when its standard input does, so that a killed run
+leaves no server behind.
 """
 
 import os
@@ -56,10 +57,13 @@ class LocalPrefect:
                 return self.url
             time.sleep(0.05)
         raise Unreachable(
-            "E-PREFECT-DOWN", f"the run's own Prefect server at {self.url} did not come up; run `prefect server start` to see why"
+            "E-PREFECT-DOWN",
+            f"the run's own Prefect server at {self.url} did not come up; run `prefect server start` to see why",
         )
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process is None or self.process.stdin is None:
             return
         self.process.stdin.close()

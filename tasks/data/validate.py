@@ -72,7 +72,9 @@ def check(snapshot: Snapshot, task: Task, data: Data, wanted: Rules, folder: Pat
     quarantined = snapshot.quarantined + written.refused.total()
     counts = {split: written.tally.rows[split] for split in splits.NAMES}
     log.info("%s; %d quarantined: %s", counts, quarantined, profile["quarantine"])
-    return Checked.of(stages.keep(folder), parents=(snapshot.digest,), rows=counts, quarantined=quarantined, labels=labels)
+    return Checked.of(
+        stages.keep(folder), parents=(snapshot.digest,), rows=counts, quarantined=quarantined, labels=labels
+    )
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,11 @@ def _registered(reference: str) -> Base:
     """A Version of ours, by alias or number, as the ledger and the store know it."""
     name, _, which = reference.rpartition("@")
     ledger = Ledger(settings().ledger_url)
-    number = int(which) if which.isdigit() else {"champion": ledger.champion, "previous": ledger.previous}.get(
-        which, lambda _: None
-    )(name)
+    number = (
+        int(which)
+        if which.isdigit()
+        else {"champion": ledger.champion, "previous": ledger.previous}.get(which, lambda _: None)(name)
+    )
     version = registered(name, number)
     if version is None:
         raise Missing("E-REG-MISSING", f"registry://{reference}: no such version; `vernal explain {name}` lists them")

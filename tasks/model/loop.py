@@ -152,9 +152,7 @@ def _logits(model: PreTrainedModel, batch: batches.Batch, device: str) -> torch.
 
 
 @torch.inference_mode()
-def evaluate(
-    model: PreTrainedModel, shard: Shard, precision: str, device: str
-) -> tuple[float, npt.NDArray[np.int64]]:
+def evaluate(model: PreTrainedModel, shard: Shard, precision: str, device: str) -> tuple[float, npt.NDArray[np.int64]]:
     """Mean loss over the labels of a split, and the predicted label id of each row, or of each token.
 
     Returns:
@@ -169,9 +167,7 @@ def evaluate(
             logits = _logits(model, batch, device).float()
         target = torch.from_numpy(batch.labels).to(device)
         total += float(
-            functional.cross_entropy(
-                logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
-            )
+            functional.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum")
         )
         labels += int((batch.labels != IGNORED).sum())
         best = logits.argmax(-1).cpu().numpy()

@@ -79,7 +79,7 @@ class Session:
             BadInput: E-DIVERGED, the loss is no number any more.
             Interrupted: E-INTERRUPTED, a signal came; the step is saved.
         """
-        if self.patience_is_spent:
+        if self.patience_is_spent():
             return
         saved = began = time.monotonic()
         tokens = 0
@@ -94,12 +94,11 @@ class Session:
                 saved = time.monotonic()
             if self.caught:
                 raise interrupted(self.caught[0], step.number, self.plan.total)
-            if self.patience_is_spent:
+            if self.patience_is_spent():
                 kept = self.progress.best_step
                 log.info("no better %s %d times: step %d is kept", self.watch.metric, self.progress.waited, kept)
                 return
 
-    @property
     def patience_is_spent(self) -> bool:
         """Whether early stopping ends the run."""
         return 0 < self.plan.how.early_stopping <= self.progress.waited
@@ -147,9 +146,7 @@ def finite(step: loop.Step) -> float:
 def interrupted(number: int, step: int, total: int) -> Interrupted:
     """The error that ends a run after a signal."""
     found = f"{signal.Signals(number).name} at step {step} of {total}"
-    return Interrupted(
-        "E-INTERRUPTED", f"{found}: the step is saved; the same command goes on from it", 128 + number
-    )
+    return Interrupted("E-INTERRUPTED", f"{found}: the step is saved; the same command goes on from it", 128 + number)
 
 
 def _prefixed(what: str, values: dict[str, float]) -> dict[str, float]:

@@ -13,9 +13,7 @@ from tasks.records import Bundle, Checked, Checkpoint, Report
 WEAKEST = 5  # classes and slices shown
 
 
-def write(
-    recipe: Recipe, number: int, checked: Checked, trained: Checkpoint, bundle: Bundle, report: Report
-) -> str:
+def write(recipe: Recipe, number: int, checked: Checked, trained: Checkpoint, bundle: Bundle, report: Report) -> str:
     """The card in Markdown."""
     facts: dict[str, Any] = json.loads(stages.artifacts().read(report.files["report.json"].digest))
     profile: dict[str, Any] = json.loads(stages.artifacts().read(checked.files["profile.json"].digest))

@@ -66,9 +66,7 @@ def broken_floors(counts: metrics.Counts, gate: Gate) -> list[str]:
     return broken
 
 
-def interval(
-    champion: metrics.Counts, challenger: metrics.Counts, metric: str, gate: Gate
-) -> tuple[float, float]:
+def interval(champion: metrics.Counts, challenger: metrics.Counts, metric: str, gate: Gate) -> tuple[float, float]:
     """The gain's two-sided interval at the gate's confidence."""
     gains = resampled(champion, challenger, metric, gate.draws, gate.seed)
     tail = (1 - gate.confidence) / 2

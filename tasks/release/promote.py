@@ -28,9 +28,7 @@ log = logging.getLogger("vernal.promote")
 
 
 @verb
-def promote(
-    version: Version, checked: Checked, task: recipe.Task, metric: recipe.Metric, how: recipe.Gate
-) -> Verdict:
+def promote(version: Version, checked: Checked, task: recipe.Task, metric: recipe.Metric, how: recipe.Gate) -> Verdict:
     """Makes `version` the champion if the gate lets it through; says why, either way."""
     key = stages.promote(version, checked, metric, how)
     return stages.once(key, lambda folder: decide(folder, key.digest, version, checked, task, metric, how))

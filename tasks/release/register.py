@@ -23,9 +23,7 @@ def register(
 ) -> Version:
     """The version of this bundle under the recipe's name."""
     key = stages.register(recipe.name, bundle, report)
-    return stages.once(
-        key, lambda folder: enter(folder, key.digest, recipe, checked, trained, bundle, report, run_key)
-    )
+    return stages.once(key, lambda folder: enter(folder, key.digest, recipe, checked, trained, bundle, report, run_key))
 
 
 def enter(

@@ -28,7 +28,9 @@ train: {epochs: 8, batch: 16, learning_rate: 3e-3, precision: fp32}
 @pytest.fixture
 def recipe(tmp_path: Path, prefect_server: None) -> Path:
     """A recipe over three intents of the sample; small enough to train in seconds, hard enough to get wrong."""
-    chosen = [line for line in SAMPLE if json.loads(line)["intent"] in ("order_status", "late_delivery", "product_advice")]
+    chosen = [
+        line for line in SAMPLE if json.loads(line)["intent"] in ("order_status", "late_delivery", "product_advice")
+    ]
     for name, rows in {"train": chosen[:240], "validation": chosen[240:300], "test": chosen[300:]}.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
@@ -89,9 +91,7 @@ def test_another_learning_rate_reuses_the_data_and_another_row_tells_which_diges
     assert "ingest" not in earlier["changed"]["digests"]
 
 
-def test_a_worse_challenger_is_refused_a_better_one_goes_live_and_can_be_taken_back(
-    vernal: Cli, recipe: Path
-) -> None:
+def test_a_worse_challenger_is_refused_a_better_one_goes_live_and_can_be_taken_back(vernal: Cli, recipe: Path) -> None:
     _, weak = vernal("run", recipe, "--set", "train.epochs=1", "--set", "train.learning_rate=1e-3")
     _, good = vernal("run", recipe)
     assert good["verdict"]["promoted"], good["verdict"]
@@ -103,7 +103,9 @@ def test_a_worse_challenger_is_refused_a_better_one_goes_live_and_can_be_taken_b
     rows = [json.loads(line) for line in honest.splitlines()]
     intents = [row["intent"] for row in rows]
     random.Random(0).shuffle(intents)
-    train.write_text("".join(json.dumps({**row, "intent": intent}) + "\n" for row, intent in zip(rows, intents, strict=True)))
+    train.write_text(
+        "".join(json.dumps({**row, "intent": intent}) + "\n" for row, intent in zip(rows, intents, strict=True))
+    )
     code, spoiled = vernal("run", recipe)
     assert (code, spoiled["version"], spoiled["champion"]) == (3, 3, 2)
     assert "not proved better" in spoiled["verdict"]["reasons"][0]

@@ -1,5 +1,8 @@
 """What a stage gives is what its manifest says, whether it was made now or by an earlier run."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from tasks import stages
@@ -37,3 +40,31 @@ def test_a_stage_whose_bytes_are_gone_is_made_again() -> None:
     assert stages.find(KEY) is None
     stages.once(KEY, make)
     assert stages.artifacts().read(made.files["train.parquet"].digest) == b"rows"
+
+
+KILLED = """
+import os
+from tasks import stages
+
+with stages.workplace("finetune") as folder:
+    (folder / "half.safetensors").write_bytes(b"1")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_half_made_is_gone_when_another_begins(home: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=Path(__file__).parents[2], env=dict(os.environ))
+    assert killed.returncode == -9
+    assert [path.name for path in home.glob("work/*/*")] == ["half.safetensors"]
+    with stages.workplace("package") as folder:
+        assert list((home / "work").iterdir()) == [folder]
+    assert list((home / "work").iterdir()) == []
+
+
+def test_what_others_are_still_making_stays(home: Path) -> None:
+    with stages.workplace("finetune") as one, stages.workplace("finetune") as other:
+        assert one != other
+        with stages.workplace("evaluate"):
+            assert one.is_dir()
+            assert other.is_dir()
+    assert list((home / "work").iterdir()) == []

@@ -34,9 +34,7 @@ def encoder(folder: Any, task: Any = "text-classification", dropout: float = 0.1
     """Our own architecture, in one layer."""
     small = Architecture(architecture="encoder", num_layers=1, d_model=16, num_heads=2, dropout=dropout)
     architectures.config_of(small).save_pretrained(folder)
-    return architectures.initialised(
-        folder, task, LABELS, special=SPECIAL, vocabulary=VOCABULARY, length=16, seed=1
-    )
+    return architectures.initialised(folder, task, LABELS, special=SPECIAL, vocabulary=VOCABULARY, length=16, seed=1)
 
 
 def bert(dropout: float = 0.1) -> PreTrainedModel:
@@ -59,7 +57,9 @@ def bert(dropout: float = 0.1) -> PreTrainedModel:
 
 def plan(data: Shard | None = None, **dials: Any) -> loop.Plan:
     """Three epochs of three steps, in fp32."""
-    return loop.Plan(data or shard(), Train(**{"epochs": 3, "batch": 16, "learning_rate": 1e-2, "precision": "fp32", **dials}))
+    return loop.Plan(
+        data or shard(), Train(**{"epochs": 3, "batch": 16, "learning_rate": 1e-2, "precision": "fp32", **dials})
+    )
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

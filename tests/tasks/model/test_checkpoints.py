@@ -1,4 +1,4 @@
-"""Checkpoints: whoever goes on from one ends with the same bytes, and a damaged one costs only the way from the one before."""
+"""Checkpoints: whoever goes on from one ends with the same bytes, a damaged one costs the way from the one before."""
 
 import json
 import logging
@@ -248,9 +248,7 @@ def train(start: Start, losses: list[float], caught: list[int] | None = None) ->
     watch = Told(start.model, start.plan, losses)
     curves = Curves("small", "sha256:0")
     with screen.bar("training", start.plan.total) as bar:
-        Session(
-            start.optimizer, start.plan, start.progress, watch, start.checkpoints, curves, bar, caught or []
-        ).run()
+        Session(start.optimizer, start.plan, start.progress, watch, start.checkpoints, curves, bar, caught or []).run()
     return watch
 
 

@@ -139,7 +139,9 @@ def test_biases_and_norms_do_not_decay(tmp_path: Path) -> None:
 
 
 @examples(max_examples=60, deadline=None)
-@given(rows=st.integers(1, 200), batch=st.integers(1, 40), at_most=st.none() | st.integers(1, 250), seed=st.integers(0, 3))
+@given(
+    rows=st.integers(1, 200), batch=st.integers(1, 40), at_most=st.none() | st.integers(1, 250), seed=st.integers(0, 3)
+)
 def test_every_row_is_taken_once_an_epoch(rows: int, batch: int, at_most: int | None, seed: int) -> None:
     plan = small.plan(small.shard(rows), batch=batch, max_rows=at_most, seed=seed)
     epochs = [np.concatenate(plan.epoch(number)) for number in range(2)]
