@@ -97,7 +97,7 @@ def as_text(page: dict[str, Any]) -> str:
         lines.append(f"    source file {name} changed since version {page['compared_with']}")
     for name, (old, new) in page["changed"].get("dials", {}).items():
         lines.append(f"    {name}: {old} -> {new}")
-    rows = "  ".join(f"{split} {count:,}" for split, count in page["rows"].items())
+    rows = "  ".join(f"{split} {count:,}" for split, count in sorted(page["rows"].items(), key=lambda each: -each[1]))
     scores = "  ".join(f"{name} {value:.4f}" for name, value in page["scores"].items())
     return "\n".join([*lines, "", f"  rows   {rows}", f"  test   {scores}"])
 

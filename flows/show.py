@@ -12,8 +12,8 @@ from tasks.records import Checked, Checkpoint, Report, Shards, Snapshot, Verdict
 def data(recipe: Recipe, snapshot: Snapshot, checked: Checked, shards: Shards) -> None:
     """Rows and tokens of each split."""
     table = [
-        {"split": split, "rows": rows, "tokens": shards.tokens[split], "cut off": f"{shards.truncated[split]:.1%}"}
-        for split, rows in checked.rows.items()
+        {"split": split, "rows": checked.rows[split], "tokens": shards.tokens[split], "cut off": f"{shards.truncated[split]:.1%}"}
+        for split in ("train", "validation", "test")
     ]
     read = snapshot.rows + snapshot.quarantined
     about = f"{read} rows read, {checked.quarantined} quarantined, {len(checked.labels)} labels"

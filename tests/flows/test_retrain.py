@@ -85,7 +85,7 @@ def test_another_learning_rate_reuses_the_data_and_another_row_tells_which_diges
     assert reused(grown) == ["load"]
     _, page = vernal("explain", f"tiny@{grown['version']}")
     assert "ingest" in page["changed"]["digests"]
-    assert page["changed"]["inputs"] == ["train.jsonl"]
+    assert page["changed"]["inputs"] == ["train/train.jsonl"]
     _, earlier = vernal("explain", "tiny@2")
     assert list(earlier["changed"]["dials"]) == ["train.learning_rate"]
     assert "ingest" not in earlier["changed"]["digests"]
