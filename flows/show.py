@@ -12,7 +12,12 @@ from tasks.records import Checked, Checkpoint, Report, Shards, Snapshot, Verdict
 def data(recipe: Recipe, snapshot: Snapshot, checked: Checked, shards: Shards) -> None:
     """Rows and tokens of each split."""
     table = [
-        {"split": split, "rows": checked.rows[split], "tokens": shards.tokens[split], "cut off": f"{shards.truncated[split]:.1%}"}
+        {
+            "split": split,
+            "rows": checked.rows[split],
+            "tokens": shards.tokens[split],
+            "cut off": f"{shards.truncated[split]:.1%}",
+        }
         for split in ("train", "validation", "test")
     ]
     read = snapshot.rows + snapshot.quarantined

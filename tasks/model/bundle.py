@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from tasks.data import batches, tokenisers
 from tasks.errors import Corrupt
-from tasks.model import architectures
+from tasks.model import architectures, hardware
 
 BUDGET = 8192  # tokens computed at once, padding included
 GOLDEN_TOLERANCE = 1e-3  # of a probability: what another kind of processor may differ by
@@ -61,6 +61,7 @@ class Model:
         model = architectures.pretrained(folder, description["task"], labels, seed=0)
         if description["precision"] == "bf16":
             model = model.bfloat16()
+        hardware.share_cores(model.num_parameters())
         return cls(model, tokenisers.read(folder), description, device)
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:

@@ -12,7 +12,7 @@ from seqeval.metrics import classification_report as entity_report
 from sklearn.metrics import classification_report
 
 from tasks import recipe, stages
-from tasks.model import metrics, page, pictures
+from tasks.model import hardware, metrics, page, pictures
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam, Sitting
 from tasks.records import Bundle, Checked, Report
@@ -35,7 +35,7 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
         Corrupt: E-GOLDEN, the bundle does not answer as it was packaged.
     """
     task = cast(recipe.Task, bundle.task)
-    model = Model.load(stages.checkout(bundle.files, folder / "bundle"))
+    model = Model.load(stages.checkout(bundle.files, folder / "bundle"), hardware.chosen())
     model.check()
     exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
     sitting = exam.sat_by(model)

@@ -53,6 +53,7 @@ def fit(
     where = hardware.chosen()
     laid_out = stages.checkout(data.files, folder / "shards")
     model = model_of(stages.checkout(base.files, folder / "base"), base, data, laid_out / "tokenizer", task, train.seed)
+    hardware.share_cores(model.num_parameters())
     optimizer = loop.optimizer_of(model.to(where), train)  # type: ignore[arg-type]
     progress = checkpoints.restore(model, optimizer)
     plan = loop.Plan(shards.read(laid_out / "train"), train)

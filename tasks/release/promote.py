@@ -15,7 +15,7 @@ from infra.ledger import Kind, Ledger
 from infra.settings import settings
 from tasks import recipe, stages
 from tasks.errors import BadInput
-from tasks.model import bases
+from tasks.model import bases, hardware
 from tasks.model.bundle import Model
 from tasks.model.curves import registry
 from tasks.model.exam import Exam
@@ -93,7 +93,7 @@ def judged(
 
 def opened(bundle: Bundle, folder: Path) -> Model:
     """The bundle in memory, having answered its golden inputs."""
-    model = Model.load(stages.checkout(bundle.files, folder))
+    model = Model.load(stages.checkout(bundle.files, folder), hardware.chosen())
     model.check()
     return model
 

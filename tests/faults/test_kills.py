@@ -211,7 +211,7 @@ def alive(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Cal
     environment |= {
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "PREFECT_HOME": str(folder / "prefect"),
-        "VERNAL_CHECKPOINT_SECONDS": "0",
+        "VERNAL_CHECKPOINT_SECONDS": "0.2",  # every few steps
         "OMP_NUM_THREADS": "1",
     }
     return lambda name: Life(folder / name.replace(" ", "-"), folder / "small.yaml", environment)
