@@ -7,7 +7,6 @@ import torch
 from infra.settings import settings
 from tasks.recipe import Train
 
-
 SMALL = 5_000_000  # parameters
 
 _ALL_THREADS = torch.get_num_threads()
@@ -16,8 +15,8 @@ _ALL_THREADS = torch.get_num_threads()
 def share_cores(parameters: int) -> None:
     """One thread for a small model, all for others.
 
-    Threads wait for each other after every operation. The quickstart's model (0.9 M parameters) trains in 30 s on two idle
-    cores with two threads; beside one busy neighbour it took 560 s with two threads and 46 s with one.
+    Threads wait for each other after every operation. The quickstart's model (0.8 M parameters) trains in 30 s on two
+    idle cores with two threads; beside one busy neighbour it took 560 s with two threads and 46 s with one.
     """
     torch.set_num_threads(1 if parameters < SMALL else _ALL_THREADS)
 
