@@ -11,7 +11,7 @@ from tasks import stages
 from tasks.errors import BadInput
 from tasks.model import bases
 from tasks.recipe import Recipe
-from tasks.records import Bundle, Checked, Checkpoint, Digest, Record, Report, Shards, Snapshot, Version
+from tasks.records import Bundle, Checked, Checkpoint, Record, Report, Shards, Snapshot, Version
 
 ROWS = ("ingest", "validate", "load", "tokenise", "finetune", "package", "evaluate", "register")
 
@@ -52,13 +52,13 @@ def explain(reference: str) -> dict[str, Any]:
 
 def lineage(version: Version) -> dict[str, Record]:
     """The records that a version was made from, by verb."""
-    report = _record("evaluate", Report, version.report)
-    bundle = _record("package", Bundle, version.bundle)
-    trained = _record("finetune", Checkpoint, bundle.parents[0])
-    shards = _record("tokenise", Shards, bundle.parents[1])
-    checked = _record("validate", Checked, bundle.parents[2])
-    base = _record("load", Checkpoint, trained.parents[0])
-    snapshot = _record("ingest", Snapshot, checked.parents[0])
+    report = stages.by_digest("evaluate", Report, version.report)
+    bundle = stages.by_digest("package", Bundle, version.bundle)
+    trained = stages.by_digest("finetune", Checkpoint, bundle.parents[0])
+    shards = stages.by_digest("tokenise", Shards, bundle.parents[1])
+    checked = stages.by_digest("validate", Checked, bundle.parents[2])
+    base = stages.by_digest("load", Checkpoint, trained.parents[0])
+    snapshot = stages.by_digest("ingest", Snapshot, checked.parents[0])
     return dict(zip(ROWS, (snapshot, checked, base, shards, trained, bundle, report, version), strict=True))
 
 
@@ -100,13 +100,6 @@ def as_text(page: dict[str, Any]) -> str:
     rows = "  ".join(f"{split} {count:,}" for split, count in sorted(page["rows"].items(), key=lambda each: -each[1]))
     scores = "  ".join(f"{name} {value:.4f}" for name, value in page["scores"].items())
     return "\n".join([*lines, "", f"  rows   {rows}", f"  test   {scores}"])
-
-
-def _record(verb: str, kind: type[Any], digest: Digest) -> Any:
-    for record in stages.every(verb, kind):
-        if record.digest == digest:
-            return record
-    raise BadInput("E-REG-MISSING", f"the record of {verb} {digest} is gone from the store; lineage ends there")
 
 
 def _dials(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from infra.settings import settings
 from infra.storage import Store, open_store
 from tasks import recipe
+from tasks.errors import Missing
 from tasks.records import (
     Bundle,
     Checked,
@@ -145,6 +146,21 @@ def every(verb: str, record: type[R]) -> Iterator[R]:
         manifest = artifacts().read_manifest(name)
         if manifest is not None:
             yield record.model_validate(manifest["record"])
+
+
+def by_digest(verb: str, record: type[R], digest: Digest) -> R:
+    """The record of a verb that has this digest.
+
+    Raises:
+        Missing: E-REG-MISSING, no finished stage of the store made it.
+    """
+    for each in every(verb, record):
+        if each.digest == digest:
+            return each
+    raise Missing(
+        "E-REG-MISSING",
+        f"the record of {verb} {digest} is not in {artifacts().uri}; is it the store that made it?",
+    )
 
 
 def made(key: Key[Any]) -> dict[str, Any]:

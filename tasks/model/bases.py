@@ -96,7 +96,7 @@ def _registered(reference: str) -> Base:
     version = registered(name, number)
     if version is None:
         raise Missing("E-REG-MISSING", f"registry://{reference}: no such version; `vernal explain {name}` lists them")
-    bundle = bundle_of(version)
+    bundle = stages.by_digest("package", Bundle, version.bundle)
     return Base(f"registry://{name}@{number}", bundle.digest, lambda folder: stages.checkout(bundle.files, folder))
 
 
@@ -106,14 +106,6 @@ def registered(name: str, number: int | None) -> Version | None:
         if record.name == name and record.number == number:
             return record
     return None
-
-
-def bundle_of(version: Version) -> Bundle:
-    """The record of a version's Bundle."""
-    for record in stages.every("package", Bundle):
-        if record.digest == version.bundle:
-            return record
-    raise Missing("E-REG-MISSING", f"{version.name} version {version.number}: its bundle {version.bundle} is gone")
 
 
 def _downloaded(name: str, revision: str, folder: Path) -> Path:

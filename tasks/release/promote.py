@@ -69,13 +69,16 @@ def judged(
     how: recipe.Gate,
 ) -> dict[str, Any]:
     """Both models sit the exam now; the fields of the Verdict."""
-    challenger = bases.bundle_of(version)
+    challenger = stages.by_digest("package", Bundle, version.bundle)
     former = ledger.champion(version.name)
     champion = bases.registered(version.name, former) if former != version.number else None
     exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
     labels = challenger.labels
     theirs = exam.sat_by(opened(challenger, folder / "challenger")).counted(labels)
-    ours = exam.sat_by(opened(bases.bundle_of(champion), folder / "champion")).counted(labels) if champion else None
+    ours = None
+    if champion:
+        bundle = stages.by_digest("package", Bundle, champion.bundle)
+        ours = exam.sat_by(opened(bundle, folder / "champion")).counted(labels)
     found = gate.judge(ours, theirs, metric, how)
     again = ("it is the champion already", *gate.broken_floors(theirs, how))
     return {
@@ -115,11 +118,7 @@ def by_hand(name: str, number: int) -> Verdict:
     if version is None:
         raise BadInput("E-REG-MISSING", f"{name} has no version {number}; `vernal explain {name}` lists what there is")
     plan = recipe.Recipe.model_validate_json(stages.artifacts().read(version.files["recipe.json"].digest))
-    checked = next(each for each in stages.every("validate", Checked) if each.digest in examined_on(version))
+    _, examined_on = stages.by_digest("evaluate", Report, version.report).parents
+    checked = stages.by_digest("validate", Checked, examined_on)
     with stages.workplace("promote") as folder:
         return decide(folder, f"by-hand:{uuid.uuid4().hex}", version, checked, plan.task, plan.metric, plan.gate)
-
-
-def examined_on(version: Version) -> tuple[str, ...]:
-    """Digests that the version's report was made from."""
-    return next(each.parents for each in stages.every("evaluate", Report) if each.digest == version.report)
