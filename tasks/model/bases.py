@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, rmtree
 
 from infra.ledger import Ledger
 from infra.settings import settings
@@ -118,6 +118,7 @@ def _downloaded(name: str, revision: str, folder: Path) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         message = f"hf://{name}@{revision}: {type(error).__name__}; is the hub reachable, and the revision right?"
         raise Unreachable("E-HUB-UNAVAILABLE", message) from error
+    rmtree(folder / ".cache", ignore_errors=True)  # the downloader's notes, with times in them
     names = [each.name for each in folder.iterdir()]
     _require(names, names, f"hf://{name}")
     return folder
