@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from infra.settings import settings
 from tasks import recipe, stages
 from tasks.data.validate import check, validate
 from tasks.errors import BadInput
@@ -26,16 +25,6 @@ from tasks.records import Checked, Snapshot
 PUBLISHED = Path(__file__).parents[4] / "shared" / "data"
 TEXT, TAGS = "text-classification", "token-classification"
 Rows = Sequence[dict[str, Any]]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("VERNAL_HOME", str(tmp_path / "home"))
-    settings.cache_clear()
-    stages.artifacts.cache_clear()
-    yield tmp_path / "home"
-    settings.cache_clear()
-    stages.artifacts.cache_clear()
 
 
 def snapshot(rows: Rows, task: str = TEXT, refused: Rows = (), name: str = "train.jsonl") -> Snapshot:
