@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from tasks.data import batches, tokenisers
 from tasks.errors import Corrupt
 from tasks.model import architectures, hardware
+from tasks.model.forward import Forward
 
 BUDGET = 8192  # tokens computed at once, padding included
 GOLDEN_TOLERANCE = 1e-3  # of a probability: what another kind of processor may differ by
@@ -45,8 +46,7 @@ class Model:
     """A Bundle in memory, ready to predict."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, description: dict[str, Any], device: str) -> None:
-        self.model = model.eval().to(device)  # type: ignore[no-untyped-call]
-        self.device = device
+        self.forward = Forward(model.eval().to(device), device)  # type: ignore[no-untyped-call]
         self.labels: tuple[str, ...] = tuple(description["labels"])
         self.outside = "O" if "O" in self.labels else self.labels[0]
         self.words: bool = description["task"] == "token-classification"
@@ -88,20 +88,12 @@ class Model:
                     "package it again",
                 )
 
-    @torch.inference_mode()
-    def _probabilities(self, encodings: list[Encoding]) -> Iterator[tuple[npt.NDArray[np.int64], list[Floats]]]:
-        lengths = [len(each.ids) for each in encodings]
-        for places in batches.by_budget(lengths, BUDGET):
-            longest = lengths[places[0]]
-            ids = np.full((len(places), longest), self.model.config.pad_token_id or 0, np.int64)
-            mask = np.zeros((len(places), longest), np.int64)
-            for line, place in enumerate(places):
-                ids[line, : lengths[place]] = encodings[place].ids
-                mask[line, : lengths[place]] = 1
-            given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-            logits = self.model(**{name: each.to(self.device) for name, each in given.items()}).logits
-            chances = torch.softmax(logits.float(), -1).cpu().numpy()
-            yield places, list(chances)
+    def _probabilities(self, encodings: list[Encoding]) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
+        rows = [each.ids for each in encodings]
+        with self.forward.examined():
+            for places in batches.by_budget([len(row) for row in rows], BUDGET):
+                logits = self.forward(batches.of_rows([rows[place] for place in places], self.forward.pad))
+                yield places, torch.softmax(logits, -1).cpu().numpy()
 
     def _decoded(self, row: Row, encoding: Encoding, chances: Floats) -> Prediction:
         cut = bool(encoding.overflowing)

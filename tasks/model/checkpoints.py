@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from infra.storage import Store
 from tasks.errors import Corrupt, Missing
+from tasks.model.learner import Learner
 from tasks.model.loop import Progress
 
 KEPT = 2
@@ -32,14 +33,14 @@ class Checkpoints:
         self.store = store
         self.best: str | None = None  # digest of the weights of the best step
 
-    def save_best(self, model: PreTrainedModel, folder: Path) -> None:
+    def save_best(self, learner: Learner, folder: Path) -> None:
         """Keeps the weights as those of the best step; the next `save` names them."""
-        self.best = self.store.put(_weights(model, folder / "best.safetensors")).digest
+        self.best = self.store.put(_weights(learner.model, folder / "best.safetensors")).digest
 
-    def save(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: Progress, folder: Path) -> None:
+    def save(self, learner: Learner, progress: Progress, folder: Path) -> None:
         """Writes a checkpoint of this step through files in `folder`, then forgets all but the newest two."""
-        files = {"model": self.store.put(_weights(model, folder / "model.safetensors")).digest}
-        files["optimizer"] = self.store.put(_moments(optimizer, folder / "optimizer.safetensors")).digest
+        files = {"model": self.store.put(_weights(learner.model, folder / "model.safetensors")).digest}
+        files["optimizer"] = self.store.put(_moments(learner.optimizer, folder / "optimizer.safetensors")).digest
         if self.best:
             files["best"] = self.best
         state = dataclasses.asdict(progress)
@@ -47,8 +48,8 @@ class Checkpoints:
         self.store.write_manifest(f"{progress.step:010d}", {"files": files, "progress": state})
         self._forget()
 
-    def restore(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Progress:
-        """Brings model and optimizer to the newest checkpoint that verifies; an empty Progress if there is none."""
+    def restore(self, learner: Learner) -> Progress:
+        """Brings the learner to the newest checkpoint that verifies; an empty Progress if there is none."""
         for key, manifest in self._newest_first():
             try:
                 files = {name: self.store.open(digest) for name, digest in manifest["files"].items()}
@@ -56,16 +57,16 @@ class Checkpoints:
                 log.warning("W-CKPT step %d is damaged and passed over: %s", int(key), error)
                 self.store.delete_manifest(key)
                 continue
-            model.load_state_dict(_tied(load_file(files["model"]), model))
-            _restore_moments(optimizer, load_file(files["optimizer"]))
+            _load(files["model"], learner.model)
+            _restore_moments(learner.optimizer, load_file(files["optimizer"]))
             self.best = manifest["files"].get("best")
             return Progress(**manifest["progress"], history=json.loads(files["history"].read_bytes()))
         return Progress()
 
-    def load_best(self, model: PreTrainedModel) -> None:
-        """Brings the model to the best step that was kept."""
+    def load_best(self, learner: Learner) -> None:
+        """Brings the weights to the best step that was kept."""
         if self.best:
-            model.load_state_dict(_tied(load_file(self.store.open(self.best)), model))
+            _load(self.store.open(self.best), learner.model)
 
     def clear(self) -> None:
         """Forgets everything, also what a kill left unnamed: the run is finished and its result committed."""
@@ -112,6 +113,10 @@ def _weights(model: PreTrainedModel, path: Path) -> Path:
             tensors[name] = tensor.detach().cpu().contiguous()
     save_file(tensors, path)
     return path
+
+
+def _load(path: Path, model: PreTrainedModel) -> None:
+    model.load_state_dict(_tied(load_file(path), model))
 
 
 def _tied(tensors: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from tasks.data import shards, tokenisers
 from tasks.model import architectures, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
+from tasks.model.learner import Learner
 from tasks.model.session import Session, Watch, signals
 from tasks.records import Checkpoint, Shards
 from tasks.verb import verb
@@ -50,19 +51,20 @@ def fit(
         BadInput: E-DIVERGED, the loss is no number any more.
         Interrupted: E-INTERRUPTED, a signal came; the step is saved.
     """
-    where = hardware.chosen()
     laid_out = stages.checkout(data.files, folder / "shards")
     model = model_of(stages.checkout(base.files, folder / "base"), base, data, laid_out / "tokenizer", task, train.seed)
     hardware.share_cores(model.num_parameters())
-    optimizer = loop.optimizer_of(model.to(where), train)  # type: ignore[arg-type]
-    progress = checkpoints.restore(model, optimizer)
-    plan = loop.Plan(shards.read(laid_out / "train"), train)
-    precision = hardware.precision(train, where)
-    log.info("%d steps of %d rows in %s on %s, from step %d", plan.total, train.batch, precision, where, progress.step)
-    watch = Watch(model, shards.read(laid_out / "validation"), data.labels, task, train, precision, where)
+    rows = shards.read(laid_out / "train")
+    learner = Learner(model, rows, train, hardware.chosen())
+    progress = checkpoints.restore(learner)
+    plan = loop.Plan(rows, train, by_length=not learner.forward.packs)
+    log.info("%d steps of %d rows, %s, from step %d", plan.total, train.batch, learner.says, progress.step)
+    watch = Watch(learner.forward, shards.read(laid_out / "validation"), data.labels, task, train.metric)
     with curves, signals() as caught, screen.bar("training", plan.total, progress.step) as bar:
-        Session(optimizer, plan, progress, watch, checkpoints, curves, bar, caught).run()
-    checkpoints.load_best(model)
+        Session(learner, plan, progress, watch, checkpoints, curves, bar, caught).run()
+    checkpoints.load_best(learner)
+    learner.decayed = plan.decayed(progress.best_step)
+    model = learner.release()
     return finished(folder / "trained", model, base, data, laid_out / "tokenizer", progress)
 
 

@@ -4,8 +4,12 @@ Our own, and not `transformers.Trainer`: a Trainer killed inside a save did not 
 patience of early stopping, and adds 6 ms a step. Everything random is a function of (seed, step), so the state of a run
 is its weights, its optimizer and the few numbers of `Progress`; no generator is saved. The loop yields steps and knows
 neither Prefect nor MLflow.
+
+A step is computed in parts of at most `token_budget` tokens; parts change how its gradient is computed, not what it is.
+When memory does not suffice the budget is halved and the step taken again.
 """
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,14 +19,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from tasks.data import batches
 from tasks.data.shards import IGNORED, Shard
 from tasks.model import hardware
+from tasks.model.forward import Forward
+from tasks.model.learner import Learner
 from tasks.recipe import Train
 
 EVALUATION_BUDGET = 8192  # tokens computed at once, padding included
+
+log = logging.getLogger("vernal.loop")
 
 
 @dataclass
@@ -33,6 +40,7 @@ class Progress:
     best: float | None = None  # validation metric of the best step
     best_step: int = 0
     waited: int = 0  # evaluations since the best step
+    halvings: int = 0  # of the token budget and the micro-batch, when memory did not suffice
     history: list[dict[str, float]] = field(default_factory=list)  # what was measured, in the order of steps
 
 
@@ -42,6 +50,7 @@ class Plan:
 
     shard: Shard
     how: Train
+    by_length: bool = False  # whether rows of near length come together, for models that must be padded
 
     @cached_property
     def rows(self) -> batches.Rows:
@@ -57,7 +66,18 @@ class Plan:
 
     def epoch(self, number: int) -> list[batches.Rows]:
         """The batches of an epoch, in their order."""
-        return batches.epoch_of(self.rows, self.shard.lengths, self.how.batch, self.how.seed, number)
+        lengths = self.shard.lengths if self.by_length else None
+        return batches.epoch_of(self.rows, lengths, self.how.batch, self.how.seed, number)
+
+    def parts(self, rows: batches.Rows, halvings: int = 0) -> list[batches.Rows]:
+        """The rows of a batch in the parts that are computed at once."""
+        budget = self.how.token_budget >> halvings
+        most = max(1, (self.how.micro_batch or len(rows)) >> halvings)
+        return batches.parted(rows, self.shard.lengths[rows], budget, most)
+
+    def decayed(self, steps: int) -> float:
+        """What weight decay leaves of a weight that has no gradient in so many steps."""
+        return math.prod(1 - rate_at(step, self.total, self.how) * self.how.weight_decay for step in range(steps))
 
 
 @dataclass(frozen=True)
@@ -73,14 +93,6 @@ class Step:
     ends_epoch: bool
 
 
-def optimizer_of(model: PreTrainedModel, how: Train) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) without decay on biases and norms."""
-    decayed = [each for each in model.parameters() if each.requires_grad and each.dim() > 1]
-    others = [each for each in model.parameters() if each.requires_grad and each.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=how.learning_rate, fused=True)
-
-
 def rate_at(step: int, total: int, how: Train) -> float:
     """The learning rate of step 0, 1, ...: up in a straight line over the warm-up, then down as the schedule says."""
     warm = math.ceil(total * how.warmup)
@@ -91,90 +103,72 @@ def rate_at(step: int, total: int, how: Train) -> float:
     return how.learning_rate * shape[how.schedule]
 
 
-def steps(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer, plan: Plan, progress: Progress, device: str
-) -> Iterator[Step]:
+def steps(learner: Learner, plan: Plan, progress: Progress) -> Iterator[Step]:
     """Takes the steps that are left, one a turn; `progress.step` counts them."""
-    precision = hardware.precision(plan.how, device)
-    trained = [each for each in model.parameters() if each.requires_grad]
+    learner.decayed = plan.decayed(progress.step)
     while progress.step < plan.total:
         epoch = progress.step // plan.per_epoch
         for rows in plan.epoch(epoch)[progress.step % plan.per_epoch :]:
+            loss = _gradient(learner, plan, rows, progress)
             rate = rate_at(progress.step, plan.total, plan.how)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            torch.manual_seed(_mixed(plan.how.seed, progress.step))
-            model.train()
-            loss, tokens = _gradient(model, plan, rows, precision, device)
-            norm = torch.nn.utils.clip_grad_norm_(trained, plan.how.clip)
-            optimizer.step()
-            optimizer.zero_grad()
+            norm = learner.update(rate)
             progress.step += 1
+            tokens = int(plan.shard.lengths[rows].sum())
             yield Step(
                 progress.step, epoch + 1, loss, norm, rate, tokens, ends_epoch=progress.step % plan.per_epoch == 0
             )
+
+
+def _gradient(learner: Learner, plan: Plan, rows: batches.Rows, progress: Progress) -> torch.Tensor:
+    """Computes the gradient of the mean loss over the labels of `rows`, in as many parts as memory asks for."""
+    while True:
+        try:
+            torch.manual_seed(_mixed(plan.how.seed, progress.step))
+            return _in_parts(learner, plan, plan.parts(rows, progress.halvings))
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not hardware.out_of_memory(error) or len(plan.parts(rows, progress.halvings)) == len(rows):
+                raise
+        learner.forget()
+        progress.halvings += 1
+        log.warning("W-MEMORY step %d does not fit: computed in parts of half the size", progress.step + 1)
+
+
+def _in_parts(learner: Learner, plan: Plan, parts: list[batches.Rows]) -> torch.Tensor:
+    pad = learner.forward.pad
+    made = [batches.padded(plan.shard, part, pad) for part in parts]
+    labels = sum(int((part.labels != IGNORED).sum()) for part in made)
+    total = torch.zeros((), device=learner.device)
+    for part in made:
+        loss = learner.loss(part, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
 
 
 def _mixed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, 3, step]).generate_state(1, np.uint64)[0])
 
 
-def _gradient(
-    model: PreTrainedModel, plan: Plan, rows: batches.Rows, precision: str, device: str
-) -> tuple[torch.Tensor, int]:
-    """Adds the gradient of the mean loss over the labels of `rows`, computed a micro-batch at a time."""
-    parts = [
-        batches.padded(plan.shard, part, model.config.pad_token_id or 0)
-        for part in np.array_split(rows, math.ceil(len(rows) / (plan.how.micro_batch or len(rows))))
-    ]
-    labels = sum(int((part.labels != IGNORED).sum()) for part in parts)
-    total = torch.zeros((), device=device)
-    for part in parts:
-        with hardware.arithmetic(precision, device):
-            logits = _logits(model, part, device)
-        target = torch.from_numpy(part.labels).to(device)
-        loss = functional.cross_entropy(
-            logits.float().flatten(0, -2),
-            target.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-            label_smoothing=plan.how.label_smoothing,
-        ) / max(1, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-    return total, sum(int(part.mask.sum()) for part in parts)
-
-
-def _logits(model: PreTrainedModel, batch: batches.Batch, device: str) -> torch.Tensor:
-    ids, mask = (torch.from_numpy(each).to(device, non_blocking=True) for each in (batch.ids, batch.mask))
-    logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
-    return logits
-
-
-@torch.inference_mode()
-def evaluate(model: PreTrainedModel, shard: Shard, precision: str, device: str) -> tuple[float, npt.NDArray[np.int64]]:
+def evaluate(forward: Forward, shard: Shard) -> tuple[float, npt.NDArray[np.int64]]:
     """Mean loss over the labels of a split, and the predicted label id of each row, or of each token.
 
     Returns:
         The loss in nats, and ids (rows,) or (tokens,) in the order of the shard.
     """
-    model.eval()  # type: ignore[no-untyped-call]
     predicted = np.full(len(shard.labels), IGNORED, np.int64)
     total, labels = 0.0, 0
-    for rows in batches.by_budget(shard.lengths, EVALUATION_BUDGET):
-        batch = batches.padded(shard, rows, model.config.pad_token_id or 0)
-        with hardware.arithmetic(precision, device):
-            logits = _logits(model, batch, device).float()
-        target = torch.from_numpy(batch.labels).to(device)
-        total += float(
-            functional.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum")
-        )
-        labels += int((batch.labels != IGNORED).sum())
-        best = logits.argmax(-1).cpu().numpy()
-        if not shard.per_token:
-            predicted[rows] = best
-            continue
-        for place, row in enumerate(rows):
-            first, last = shard.offsets[row], shard.offsets[row + 1]
-            predicted[first:last] = best[place, : last - first]
+    with forward.examined():
+        for rows in batches.by_budget(shard.lengths, EVALUATION_BUDGET):
+            batch = batches.padded(shard, rows, forward.pad)
+            logits = forward(batch)
+            target = torch.from_numpy(batch.labels).to(forward.device)
+            total += float(
+                functional.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum")
+            )
+            labels += int((batch.labels != IGNORED).sum())
+            best = logits.argmax(-1).cpu().numpy()
+            if shard.per_token:
+                predicted[batches.tokens_of(shard, rows)] = best[batch.mask.astype(bool)]
+            else:
+                predicted[rows] = best
     return total / max(1, labels), predicted

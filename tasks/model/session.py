@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-
-import torch
-from transformers import PreTrainedModel
+from typing import Literal
 
 from infra.settings import settings
 from tasks import recipe, stages
@@ -18,6 +16,8 @@ from tasks.errors import BadInput, Interrupted
 from tasks.model import loop, metrics, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
+from tasks.model.forward import Forward
+from tasks.model.learner import Learner
 
 LOGGED = 10  # steps between two points of a curve; reading a loss waits for the device
 
@@ -29,21 +29,18 @@ class Watch:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        forward: Forward,
         shard: shards.Shard,
         labels: tuple[str, ...],
         task: recipe.Task,
-        train: recipe.Train,
-        precision: str,
-        device: str,
+        metric: recipe.Metric | Literal["loss"] | None,
     ) -> None:
-        self.model, self.shard, self.labels, self.task = model, shard, labels, task
-        self.metric = train.metric or recipe.HEADLINE[task]
-        self.precision, self.device = precision, device
+        self.forward, self.shard, self.labels, self.task = forward, shard, labels, task
+        self.metric = metric or recipe.HEADLINE[task]
 
     def scores(self) -> dict[str, float]:
         """Loss and metrics of the model as it is now."""
-        loss, predicted = loop.evaluate(self.model, self.shard, self.precision, self.device)
+        loss, predicted = loop.evaluate(self.forward, self.shard)
         truth, guess = (self._decoded(ids) for ids in (self.shard.labels, predicted))
         return {"loss": loss, **metrics.scores(self.task, metrics.count(self.task, truth, guess, self.labels))}
 
@@ -63,7 +60,7 @@ class Watch:
 class Session:
     """The steps that are left, with everything that happens between them."""
 
-    optimizer: torch.optim.Optimizer
+    learner: Learner
     plan: loop.Plan
     progress: loop.Progress
     watch: Watch
@@ -83,7 +80,7 @@ class Session:
             return
         saved = began = time.monotonic()
         tokens = 0
-        for step in loop.steps(self.watch.model, self.optimizer, self.plan, self.progress, self.watch.device):
+        for step in loop.steps(self.learner, self.plan, self.progress):
             tokens += step.tokens
             if step.number % LOGGED == 0 or step.ends_epoch:
                 self.tell(step, tokens / (time.monotonic() - began))
@@ -121,7 +118,7 @@ class Session:
         if watch.better(scores, progress.best):
             progress.best, progress.best_step, progress.waited = scores[watch.metric], progress.step, 0
             with stages.workplace("best") as room:
-                self.checkpoints.save_best(watch.model, room)
+                self.checkpoints.save_best(self.learner, room)
         else:
             progress.waited += 1
 
@@ -129,7 +126,7 @@ class Session:
         """Writes a checkpoint; never of a loss that is no number."""
         finite(step)
         with stages.workplace("checkpoint") as room:
-            self.checkpoints.save(self.watch.model, self.optimizer, self.progress, room)
+            self.checkpoints.save(self.learner, self.progress, room)
 
 
 def finite(step: loop.Step) -> float:

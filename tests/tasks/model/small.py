@@ -8,6 +8,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from tasks.data.shards import IGNORED, Shard
 from tasks.model import architectures, loop
+from tasks.model.learner import Learner
 from tasks.recipe import Architecture, Train
 
 LABELS = ("rose", "tulip", "weed")
@@ -53,6 +54,11 @@ def bert(dropout: float = 0.1) -> PreTrainedModel:
             attention_probs_dropout_prob=dropout,
         )
     )
+
+
+def learner(model: PreTrainedModel, plan: loop.Plan) -> Learner:
+    """The model, made to learn the rows of a plan."""
+    return Learner(model, plan.shard, plan.how, "cpu")
 
 
 def plan(data: Shard | None = None, **dials: Any) -> loop.Plan:

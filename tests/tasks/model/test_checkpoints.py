@@ -49,16 +49,16 @@ class Start:
     plan: loop.Plan
 
     def __post_init__(self) -> None:
-        self.optimizer = loop.optimizer_of(self.model, self.plan.how)
+        self.learner = small.learner(self.model, self.plan)
         self.checkpoints = Checkpoints(self.store)
-        self.progress = self.checkpoints.restore(self.model, self.optimizer)
+        self.progress = self.checkpoints.restore(self.learner)
 
     def go(self, until: int | None = None, saving: bool = True) -> "Start":
         """Takes steps up to `until`, or to the end."""
-        for step in loop.steps(self.model, self.optimizer, self.plan, self.progress, "cpu"):
+        for step in loop.steps(self.learner, self.plan, self.progress):
             self.progress.history.append({"step": step.number, "loss": float(step.loss)})
             if saving:
-                self.checkpoints.save(self.model, self.optimizer, self.progress, self.room)
+                self.checkpoints.save(self.learner, self.progress, self.room)
             if step.number == until:
                 break
         return self
@@ -129,8 +129,8 @@ def test_a_run_interrupted_after_each_step_ends_with_the_same_bits(store: Store,
 
 
 def test_the_optimizer_comes_back_to_the_bit(store: Store, room: Path, fresh: Fresh) -> None:
-    before = Start(store, room, fresh(), small.plan()).go(until=4).optimizer.state_dict()["state"]
-    after = Start(store, room, fresh(), small.plan()).optimizer.state_dict()["state"]
+    before = Start(store, room, fresh(), small.plan()).go(until=4).learner.optimizer.state_dict()["state"]
+    after = Start(store, room, fresh(), small.plan()).learner.optimizer.state_dict()["state"]
     assert before.keys() == after.keys()
     for number, slots in before.items():
         assert slots.keys() == after[number].keys() == {"step", "exp_avg", "exp_avg_sq"}
@@ -151,8 +151,8 @@ def test_weights_that_are_tied_are_kept_once_and_stay_tied(store: Store, room: P
 
     saved, other = masked(1), masked(2)
     plan = small.plan()
-    Checkpoints(store).save(saved, loop.optimizer_of(saved, plan.how), loop.Progress(step=1), room)
-    Checkpoints(store).restore(other, loop.optimizer_of(other, plan.how))
+    Checkpoints(store).save(small.learner(saved, plan), loop.Progress(step=1), room)
+    Checkpoints(store).restore(small.learner(other, plan))
     assert small.same(small.weights(other), small.weights(saved))
     assert other.get_output_embeddings().weight is other.get_input_embeddings().weight
 
@@ -167,10 +167,10 @@ def test_the_newest_two_are_kept_with_their_files_and_nothing_else(store: Store,
 def test_the_best_weights_outlive_the_checkpoint_that_first_named_them(store: Store, room: Path, fresh: Fresh) -> None:
     start = Start(store, room, fresh(), small.plan()).go(until=1)
     best = start.weights
-    start.checkpoints.save_best(start.model, room)
+    start.checkpoints.save_best(start.learner, room)
     start.go()
     later = Start(store, room, fresh(), small.plan())
-    later.checkpoints.load_best(later.model)
+    later.checkpoints.load_best(later.learner)
     assert small.same(later.weights, best)
     assert not small.same(start.weights, best)
 
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_before_the_kill_without_its_manifest_is_none(store: Sto
 
 def test_clearing_leaves_nothing_not_even_what_a_kill_left_unnamed(store: Store, room: Path, fresh: Fresh) -> None:
     start = Start(store, room, fresh(), small.plan()).go(until=3)
-    start.checkpoints.save_best(start.model, room)
+    start.checkpoints.save_best(start.learner, room)
     store.put(b"weights of a step whose manifest was never written")
     other = store.within("another-run")
     Start(other, room, fresh(), small.plan()).go(until=1)
@@ -233,22 +233,22 @@ def test_clearing_leaves_nothing_not_even_what_a_kill_left_unnamed(store: Store,
 class Told(Watch):
     """A watch that is told its losses, and notes the weights that it saw."""
 
-    def __init__(self, model: PreTrainedModel, plan: loop.Plan, losses: list[float]) -> None:
-        super().__init__(model, plan.shard, small.LABELS, "text-classification", plan.how, "fp32", "cpu")
+    def __init__(self, start: Start, losses: list[float]) -> None:
+        super().__init__(start.learner.forward, start.plan.shard, small.LABELS, "text-classification", "loss")
         self.losses: Iterator[float] = iter(losses)
         self.seen: list[dict[str, torch.Tensor]] = []
 
     def scores(self) -> dict[str, float]:
-        self.seen.append(small.weights(self.model))
+        self.seen.append(small.weights(self.forward.model))
         return {"loss": next(self.losses)}
 
 
 def train(start: Start, losses: list[float], caught: list[int] | None = None) -> Told:
     """A Session with these validation losses; stopped at its first step if a signal was caught."""
-    watch = Told(start.model, start.plan, losses)
+    watch = Told(start, losses)
     curves = Curves("small", "sha256:0")
     with screen.bar("training", start.plan.total) as bar:
-        Session(start.optimizer, start.plan, start.progress, watch, start.checkpoints, curves, bar, caught or []).run()
+        Session(start.learner, start.plan, start.progress, watch, start.checkpoints, curves, bar, caught or []).run()
     return watch
 
 
@@ -259,7 +259,7 @@ def test_early_stopping_ends_when_its_patience_is_spent_and_gives_the_best_step_
     start = Start(store, room, fresh(), plan)
     watch = train(start, [0.9, 0.5, 0.7, 0.6])
     assert (start.progress.step, start.progress.best_step, start.progress.best) == (12, 6, 0.5)
-    start.checkpoints.load_best(start.model)
+    start.checkpoints.load_best(start.learner)
     assert small.same(start.weights, watch.seen[1])
     assert not small.same(watch.seen[1], watch.seen[3])
 
@@ -268,7 +268,7 @@ def test_patience_and_the_best_step_outlive_an_interruption(store: Store, room: 
     plan = small.plan(epochs=9, early_stopping=2, metric="loss")
     whole = Start(store.within("whole"), room, fresh(), plan)
     train(whole, [0.9, 0.5, 0.7, 0.6])
-    whole.checkpoints.load_best(whole.model)
+    whole.checkpoints.load_best(whole.learner)
     pieces = store.within("pieces")
     for losses in ([], [], [0.9], [], [], [0.5], [], [], [0.7], [], []):
         with pytest.raises(Interrupted) as stopped:
@@ -277,7 +277,7 @@ def test_patience_and_the_best_step_outlive_an_interruption(store: Store, room: 
     last = Start(pieces, room, fresh(), plan)
     assert (last.progress.step, last.progress.waited) == (11, 1)
     train(last, [0.6])
-    last.checkpoints.load_best(last.model)
+    last.checkpoints.load_best(last.learner)
     assert last.progress == whole.progress
     assert small.same(last.weights, whole.weights)
     done = Start(pieces, room, fresh(), plan)

@@ -16,24 +16,25 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup, get_l
 from tasks.data import batches
 from tasks.data.shards import Shard
 from tasks.model import loop
+from tasks.model.forward import Forward
 from tasks.recipe import Train
 from tests.tasks.model import small
 
 
 def taken(model: PreTrainedModel, plan: loop.Plan) -> list[loop.Step]:
-    return list(loop.steps(model, loop.optimizer_of(model, plan.how), plan, loop.Progress(), "cpu"))
+    return list(loop.steps(small.learner(model, plan), plan, loop.Progress()))
 
 
 def first_gradient(model: PreTrainedModel, plan: loop.Plan) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss of the first step, and the gradient that the optimizer got for it."""
-    optimizer = loop.optimizer_of(model, plan.how)
+    learner = small.learner(model, plan)
     found: dict[str, torch.Tensor] = {}
 
-    def note(*_: Any) -> None:
+    def note(*_: Any) -> None:  # the fused step leaves the gradients as it used them, clipped
         found.update({name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None})
 
-    optimizer.register_step_pre_hook(note)
-    step = next(loop.steps(model, optimizer, plan, loop.Progress(), "cpu"))
+    learner.optimizer.register_step_post_hook(note)
+    step = next(loop.steps(learner, plan, loop.Progress()))
     return float(step.loss), found
 
 
@@ -74,9 +75,12 @@ def test_steps_are_numbered_end_their_epochs_and_carry_the_rate_they_were_taken_
 
 
 def test_what_is_learned_is_learned(tmp_path: Path) -> None:
-    model, data = small.encoder(tmp_path, dropout=0.0), small.shard(200)
-    taken(model, small.plan(data, epochs=25, learning_rate=2e-2))
-    loss, predicted = loop.evaluate(model, data, "fp32", "cpu")
+    data = small.shard(200)
+    plan = small.plan(data, epochs=25, learning_rate=2e-2)
+    learner = small.learner(small.encoder(tmp_path, dropout=0.0), plan)
+    for _ in loop.steps(learner, plan, loop.Progress()):
+        pass
+    loss, predicted = loop.evaluate(learner.forward, data)
     assert loss < 0.1
     assert (predicted == data.labels).mean() > 0.97
 
@@ -125,13 +129,13 @@ def test_the_gradient_is_no_longer_than_the_clip_and_keeps_its_direction(tmp_pat
 def test_the_norm_of_a_step_is_that_before_clipping(tmp_path: Path) -> None:
     _, long = first_gradient(small.encoder(tmp_path, dropout=0.0), small.plan(clip=1e9))
     model, plan = small.encoder(tmp_path, dropout=0.0), small.plan(clip=0.05)
-    step = next(loop.steps(model, loop.optimizer_of(model, plan.how), plan, loop.Progress(), "cpu"))
+    step = next(loop.steps(small.learner(model, plan), plan, loop.Progress()))
     assert float(step.norm) == pytest.approx(norm(long), rel=1e-5)
 
 
 def test_biases_and_norms_do_not_decay(tmp_path: Path) -> None:
     model = small.bert()
-    decayed, others = loop.optimizer_of(model, Train(weight_decay=0.3)).param_groups
+    decayed, others = small.learner(model, small.plan(weight_decay=0.3)).optimizer.param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
     names = {id(each): name for name, each in model.named_parameters()}
     assert all("bias" in names[id(each)] or "LayerNorm" in names[id(each)] for each in others["params"])
@@ -161,7 +165,9 @@ def test_the_loop_sees_the_rows_of_its_plan(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(batches, "padded", noted)
     plan = small.plan(micro_batch=5)
     taken(small.encoder(tmp_path), plan)
-    assert seen == [int(row) for epoch in range(3) for rows in plan.epoch(epoch) for row in rows]
+    parts = [part for epoch in range(3) for rows in plan.epoch(epoch) for part in plan.parts(rows)]
+    assert seen == [int(row) for part in parts for row in part]
+    assert max(map(len, parts)) == 5
 
 
 @pytest.mark.parametrize("task", ["text-classification", "token-classification"])
@@ -169,10 +175,10 @@ def test_evaluation_in_batches_is_that_of_each_row_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     data = small.shard() if task == "text-classification" else small.tagged()
-    model = small.encoder(tmp_path, task)
-    together = loop.evaluate(model, data, "fp32", "cpu")
+    forward = Forward(small.encoder(tmp_path, task), "cpu")
+    together = loop.evaluate(forward, data)
     monkeypatch.setattr(loop, "EVALUATION_BUDGET", 1)
-    alone = loop.evaluate(model, data, "fp32", "cpu")
+    alone = loop.evaluate(forward, data)
     assert together[0] == pytest.approx(alone[0], abs=1e-6)
     assert (together[1] == alone[1]).all()
 
@@ -181,7 +187,7 @@ def test_evaluation_draws_nothing_and_leaves_no_trace(tmp_path: Path) -> None:
     """An evaluation between two steps changes nothing of what is learned."""
     plain, watched, data = small.encoder(tmp_path), small.encoder(tmp_path), small.shard()
     taken(plain, small.plan())
-    plan = small.plan()
-    for _ in loop.steps(watched, loop.optimizer_of(watched, plan.how), plan, loop.Progress(), "cpu"):
-        loop.evaluate(watched, data, "fp32", "cpu")
+    learner = small.learner(watched, plan := small.plan())
+    for _ in loop.steps(learner, plan, loop.Progress()):
+        loop.evaluate(learner.forward, data)
     assert small.same(small.weights(watched), small.weights(plain))

@@ -1,0 +1,260 @@
+"""Attention over packed rows, for stock models of transformers: one registered function, and hooks around the stack.
+
+A hook in front of a stack (encoder or decoder) takes the padding out of the inputs, a hook behind it puts it back for
+the head; between them every layer computes tokens only. The places of the rows travel with the call as the keyword
+`packed`, never in a global, since activation checkpointing computes a layer again when a later batch is already there.
+
+No mask function is registered for the name, so transformers builds no mask. A model whose attention does not ask the
+interface (DeBERTa-v2, MPNet) or mixes tokens by other means (Mamba) would be silently wrong: `tasks.model.forward`
+compares before it trusts.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+from transformers import AttentionInterface, PreTrainedModel
+
+from tasks.model import dropout as dropping
+from tasks.model.packing import Pack
+
+NAME = "packed"
+QUERY_KEY_VALUE = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))  # BERT and its kin; DistilBERT
+
+
+def attention(
+    module: nn.Module,
+    query: torch.Tensor,  # (1, heads, tokens, width); (1, heads, rows, width) where only first positions ask
+    key: torch.Tensor,  # (1, heads or groups, tokens, width)
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    position_bias: torch.Tensor | None = None,  # (1, heads, longest, longest)
+    sliding_window: int | None = None,
+    packed: Pack | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Softmax attention (Vaswani et al. 2017, equation 1) of each packed row over itself; (1, tokens, heads, width)."""
+    if (
+        packed is None
+        or attention_mask is not None
+        or any(others.get(name) is not None for name in ("softcap", "s_aux"))
+    ):
+        raise NotImplementedError("this attention computes packed rows only, without soft caps, sinks or masks")
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    packed.asked += 1
+    first_only = query.shape[2] != packed.tokens
+    queries = query[0].transpose(0, 1)[:, :, None] if first_only else packed.apart(query)
+    causal = causal and not first_only
+    keys, values = ((_already_apart(packed, each) if first_only else packed.apart(each)) for each in (key, value))
+    mask = _mask(packed, causal, position_bias, sliding_window, query.device)
+    groups = query.shape[1] != key.shape[1]
+    if dropout and query.device.type == "cpu":
+        found = _dropping(queries, keys, values, mask, dropout, causal, scaling, groups)
+    else:
+        found = functional.scaled_dot_product_attention(
+            queries, keys, values, mask, dropout, is_causal=causal and mask is None, scale=scaling, enable_gqa=groups
+        )  # (rows, heads, longest, width)
+    if first_only:
+        return found.transpose(1, 2)[:, 0][None], None
+    return packed.together(found), None
+
+
+AttentionInterface.register(NAME, attention)
+
+
+def _already_apart(packed: Pack, states: torch.Tensor) -> torch.Tensor:
+    """(1, longest x heads, rows, width), as the narrowed last layer hands it over, to (rows, heads, longest, width)."""
+    return states[0].transpose(0, 1).reshape(packed.rows, packed.longest, -1, states.shape[3]).transpose(1, 2)
+
+
+def _dropping(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+    causal: bool,
+    scaling: float | None,
+    groups: bool,
+) -> torch.Tensor:
+    # no kernel of the CPU drops out: PyTorch's way through its parts costs three passes more over the scores
+    if groups:
+        keys, values = (each.repeat_interleave(queries.shape[1] // each.shape[1], 1) for each in (keys, values))
+    if causal and mask is None:
+        mask = _before(queries.shape[2], queries.device)
+    scores = (queries * (scaling or queries.shape[-1] ** -0.5)) @ keys.transpose(2, 3)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    weights = scores.softmax(-1)
+    return (weights * dropping.mask(weights, dropout)) @ values
+
+
+def _before(longest: int, device: torch.device) -> torch.Tensor:
+    place = torch.arange(longest, device=device)
+    return (place[:, None] >= place)[None, None]
+
+
+def _mask(
+    packed: Pack, causal: bool, bias: torch.Tensor | None, window: int | None, device: torch.device
+) -> torch.Tensor | None:
+    """What a query may see, as booleans or added to the scores; None: everything, or everything before it."""
+    mask = None if packed.present is None or causal else packed.present[:, None, None]
+    place = torch.arange(packed.longest, device=device)
+    if window is not None and window <= packed.longest:
+        near = ((place[:, None] - place).abs() < window)[None, None]
+        mask = near if mask is None else mask & near
+    if causal and (mask is not None or bias is not None):
+        before = _before(packed.longest, device)
+        mask = before if mask is None else mask & before
+    if bias is None:
+        return mask
+    bias = bias[..., : packed.longest, : packed.longest]
+    return bias if mask is None else torch.where(mask, bias, torch.finfo(bias.dtype).min)
+
+
+class Hooks:
+    """The hooks that let a model compute packed rows; `remove` makes it a stock model again.
+
+    Args:
+        first_only: compute the last layer only where each row begins. Exact for heads that read nothing else, such
+            as those of BERT for classification; it saves 14 % of a model of 6 layers.
+
+    Raises:
+        NotImplementedError: the last layer is not built like BERT's.
+    """
+
+    def __init__(self, model: PreTrainedModel, first_only: bool) -> None:
+        self.model = model
+        self.stock = model.config._attn_implementation
+        self.handles: list[RemovableHandle] = []
+        narrowed = [_last_layer(stack) for stack in _stacks(model)] if first_only else []
+        for stack in _stacks(model):
+            self._around(stack, first_only)
+        for parts in narrowed:
+            self._narrow(*parts)
+        model.set_attn_implementation(NAME)
+
+    def remove(self) -> None:
+        """Takes the hooks away."""
+        for handle in self.handles:
+            handle.remove()
+        self.model.set_attn_implementation(self.stock)
+
+    def _around(self, stack: nn.Module, first_only: bool) -> None:
+        names = tuple(inspect.signature(stack.forward).parameters)
+        shift = _shift(stack)
+
+        def before(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+            named = {**dict(zip(names, given, strict=False)), **named}
+            packed: Pack = named["packed"]
+            for name in ("input_ids", "inputs_embeds", "token_type_ids", "encoder_hidden_states"):
+                if named.get(name) is not None:
+                    named[name] = packed.pack(named[name])
+            named |= {name: None for name in ("attention_mask", "encoder_attention_mask") if name in names}
+            if "position_ids" in names:
+                named["position_ids"] = packed.position[None] + shift
+            if "use_cache" in names:
+                named["use_cache"] = False
+            return (), named
+
+        def behind(_: nn.Module, _given: tuple[Any, ...], named: dict[str, Any], out: Any) -> Any:
+            packed: Pack = named["packed"]
+            states = out["last_hidden_state"]
+            if states.shape[0] == 1 and states.shape[1] == packed.tokens and not first_only:
+                out["last_hidden_state"] = packed.unpack(states)
+            elif first_only and states.shape[:2] == (1, packed.rows):
+                out["last_hidden_state"] = states.transpose(0, 1)  # (rows, 1, width): each row's first position
+            return out
+
+        self._pre(stack, before)
+        inner: Any = stack.encoder if getattr(stack, "pooler", None) is not None else stack
+        self.handles.append(inner.register_forward_hook(behind, with_kwargs=True))
+        if hasattr(stack, "embed_positions"):
+            self._place_positions(stack)
+        for module in stack.modules():
+            if getattr(module, "has_relative_attention_bias", False):
+                self._pre(module, _bias_of_longest)
+
+    def _place_positions(self, stack: nn.Module) -> None:
+        # BART's stacks take no position ids: its embedding of positions is told by a hook of its own
+        current: list[Pack] = []
+
+        def note(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            current[:] = [named["packed"]]
+
+        def place(
+            _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return given, {**named, "position_ids": current[0].position}
+
+        self._pre(stack, note)
+        self._pre(stack.get_submodule("embed_positions"), place)
+
+    def _narrow(self, layer: nn.Module, holder: nn.Module, projections: list[nn.Module]) -> None:
+        current: list[Pack] = []  # set by the holder, read by its projections at once
+
+        def begin(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            # a layer that is computed again for its gradient does not run this hook again: `packed` keeps what it did
+            packed: Pack = named["packed"]
+            packed.states = given[0]
+            return (packed.states.index_select(1, packed.first), *given[1:]), named
+
+        def note(_: nn.Module, _given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            current[:] = [named["packed"]]
+
+        def all_tokens(_: nn.Module, _given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            return (current[0].states,), named
+
+        def apart(_: nn.Module, _given: tuple[Any, ...], out: torch.Tensor) -> torch.Tensor:
+            # the layer goes on with (1, rows, ...): all that a row's query sees stands in the row's place
+            return current[0].unpack(out).flatten(1)[None]
+
+        self._pre(layer, begin)
+        self._pre(holder, note)
+        for projection in projections:
+            self._pre(projection, all_tokens)
+            self.handles.append(projection.register_forward_hook(apart))
+
+    def _pre(self, module: nn.Module, hook: Callable[..., Any]) -> None:
+        self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+
+def _stacks(model: PreTrainedModel) -> list[nn.Module]:
+    if model.config.is_encoder_decoder:
+        return [model.get_encoder(), model.get_decoder()]  # type: ignore[no-untyped-call]
+    return [model.base_model]
+
+
+def _shift(stack: nn.Module) -> int:
+    """RoBERTa and its kin count positions from the padding id on."""
+    embeddings: Any = getattr(stack, "embeddings", None)
+    shifted = hasattr(embeddings, "create_position_ids_from_input_ids")
+    return int(embeddings.padding_idx) + 1 if shifted else 0
+
+
+def _bias_of_longest(
+    module: Any, given: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    # T5 would compute its bias for all tokens by all tokens; that of the longest row is the corner all rows share
+    if named.get("position_bias") is None:
+        longest = named["packed"].longest
+        named = {**named, "position_bias": module.compute_bias(longest, longest)}
+    return given, named
+
+
+def _last_layer(stack: nn.Module) -> tuple[nn.Module, nn.Module, list[nn.Module]]:
+    """The last layer of a stack, the part of it that projects, and its projections to keys and values."""
+    lists = [each for each in stack.modules() if isinstance(each, nn.ModuleList)]
+    last = max(lists, key=len)[-1] if lists else nn.Identity()
+    for holder in last.modules():
+        for names in QUERY_KEY_VALUE:
+            if all(hasattr(holder, name) for name in names):
+                return last, holder, [holder.get_submodule(name) for name in names[1:]]
+    raise NotImplementedError(f"{type(stack).__name__}: its last layer has no query of its own")

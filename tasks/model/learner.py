@@ -1,0 +1,91 @@
+"""A model that learns: how it is computed, which of its parameters learn, and how a step changes them."""
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from tasks.data import batches
+from tasks.data.shards import IGNORED, Shard
+from tasks.model import dropout, hardware, vocabulary
+from tasks.model.forward import Forward
+from tasks.recipe import Train
+
+
+class Learner:
+    """A model with its optimizer: AdamW (Loshchilov and Hutter 2019) without decay on biases and norms.
+
+    Args:
+        shard: the rows that it will learn from; embeddings of tokens that do not occur there need no update.
+    """
+
+    def __init__(self, model: PreTrainedModel, shard: Shard, how: Train, device: str) -> None:
+        self.how, self.device = how, device
+        model = model.to(device).train()  # type: ignore[arg-type]
+        self.forward = Forward(model, device, hardware.precision(how, device))
+        self.table = vocabulary.narrow(model, shard.tokens)
+        if device == "cpu":
+            dropout.quicken(model)
+        learns = [each for each in model.parameters() if each.requires_grad]
+        groups = [
+            {"params": [each for each in learns if each.dim() > 1], "weight_decay": how.weight_decay},
+            {"params": [each for each in learns if each.dim() <= 1], "weight_decay": 0.0},
+        ]
+        self.learns = learns
+        self.optimizer = torch.optim.AdamW(groups, lr=how.learning_rate, fused=True)
+        self.optimizer.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.forward.model
+
+    @property
+    def says(self) -> str:
+        """How it computes, for people."""
+        return f"{self.forward.way} in {self.forward.precision} on {self.device}"
+
+    @property
+    def decayed(self) -> float:
+        """What weight decay has left of embeddings that do not learn."""
+        return self.table.decayed if self.table else 1.0
+
+    @decayed.setter
+    def decayed(self, share: float) -> None:
+        if self.table:
+            self.table.decayed = share
+
+    def loss(self, batch: batches.Batch, labels: int) -> torch.Tensor:
+        """The cross entropy of a part of a step that has `labels` labels in all: its share of their mean."""
+        logits = self.forward(batch)
+        target = torch.from_numpy(batch.labels).to(self.device, non_blocking=True)
+        return functional.cross_entropy(
+            logits.flatten(0, -2),
+            target.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.how.label_smoothing,
+        ) / max(1, labels)
+
+    def update(self, rate: float) -> torch.Tensor:
+        """Changes the parameters by their gradients, clipped; the norm of the gradients before clipping."""
+        norm = torch.nn.utils.get_total_norm([each.grad for each in self.learns if each.grad is not None])
+        # the fused step divides by it on its way, as GradScaler has it do: no pass over all gradients to clip them
+        self.optimizer.grad_scale = (norm / self.how.clip).clamp(min=1.0)  # type: ignore[attr-defined]
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.decayed *= 1 - rate * self.how.weight_decay
+        return norm
+
+    def forget(self) -> None:
+        """Drops the gradients of a step that could not be computed."""
+        self.optimizer.zero_grad()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def release(self) -> PreTrainedModel:
+        """The stock model, with all that was learned."""
+        model = self.forward.release()
+        vocabulary.widen(model)
+        dropout.quicken(model, torch.nn.Dropout)
+        return model

@@ -1,0 +1,112 @@
+"""Where the tokens of a batch lie when its rows stand one after another instead of side by side.
+
+A batch of rows is padded to its longest one for the inputs and the head of a model (small tensors); between them every
+layer sees the packed tokens only, so that no product is computed of padding: 60 % of what dynamic padding computes on
+banking77 at batch 16. Attention alone needs the rows apart, and spreads its queries, keys and values for that moment.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+class Pack:
+    """The places of the tokens of a batch.
+
+    Args:
+        lengths: tokens of each row, (rows,); the rows are padded on the right to the longest of them.
+    """
+
+    def __init__(self, lengths: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        sizes = np.asarray(lengths, np.int64)
+        self.asked = 0  # how often attention was computed over these rows
+        self.rows, self.longest, self.tokens = len(sizes), int(sizes.max()), int(sizes.sum())
+        begins = np.cumsum(sizes) - sizes
+        position = np.arange(self.tokens) - np.repeat(begins, sizes)
+        place = np.repeat(np.arange(self.rows) * self.longest, sizes) + position
+        self.position = torch.from_numpy(position)  # (tokens,) of each token in its row
+        self.place = torch.from_numpy(place)  # (tokens,) in the padded batch, whose places count row by row
+        self.first = torch.from_numpy(begins)  # (rows,) where each row begins among the packed tokens
+        self.ends = torch.from_numpy(np.append(0, np.cumsum(sizes)).astype(np.int32))  # (rows + 1,)
+        inside = np.minimum(np.arange(self.longest), sizes[:, None] - 1)
+        self.source = torch.from_numpy(begins[:, None] + inside)  # (rows, longest) a token of the row for each place
+        full = self.tokens == self.rows * self.longest
+        self.present = None if full else torch.from_numpy(np.arange(self.longest) < sizes[:, None])  # (rows, longest)
+        self.states: torch.Tensor | None = None  # what came into a layer that goes on with first positions
+        self.heads: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def to(self, device: str) -> "Pack":
+        """Moves the places to the device, without waiting for it."""
+        for name in ("position", "place", "first", "ends", "present", "source"):
+            tensor = getattr(self, name)
+            setattr(self, name, tensor if tensor is None else tensor.to(device, non_blocking=True))
+        return self
+
+    def pack(self, padded: torch.Tensor) -> torch.Tensor:
+        """(rows, longest, ...) to (1, tokens, ...)."""
+        return padded.flatten(0, 1).index_select(0, self.place)[None]
+
+    def unpack(self, packed: torch.Tensor) -> torch.Tensor:
+        """(1, tokens, ...) to (rows, longest, ...), zero where there is no token."""
+        flat = packed.new_zeros(self.rows * self.longest, *packed.shape[2:]).index_copy(0, self.place, packed[0])
+        return flat.view(self.rows, self.longest, *packed.shape[2:])
+
+    def apart(self, states: torch.Tensor) -> torch.Tensor:
+        """Queries, keys or values (1, heads, tokens, width) to (rows, heads, longest, width), row from row.
+
+        Anything finite stands where there is no token: a mask hides it, and nothing comes back from there. One gather
+        does it, where zeros, a copy to places and a copy to heads would be three.
+        """
+        heads, width = states.shape[1], states.shape[3]
+        flat = states[0].transpose(0, 1).reshape(-1, width)
+        spread: torch.Tensor = _Spread.apply(flat, *self._of_heads(heads))  # type: ignore[no-untyped-call]
+        return spread.view(self.rows, heads, self.longest, width)
+
+    def together(self, states: torch.Tensor) -> torch.Tensor:
+        """What attention found (rows, heads, longest, width) to (1, tokens, heads, width)."""
+        heads, width = states.shape[1], states.shape[3]
+        _, places = self._of_heads(heads)
+        found: torch.Tensor = _Together.apply(states.reshape(-1, width), places)  # type: ignore[no-untyped-call]
+        return found.view(1, self.tokens, heads, width)
+
+    def _of_heads(self, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+        # which (token, head) stands at each (row, head, position), and where each (token, head) stands among those
+        if heads not in self.heads:
+            head = torch.arange(heads, device=self.place.device)
+            sources = self.source.view(self.rows, 1, self.longest) * heads + head[:, None]
+            row = (self.place - self.position) * heads
+            places = row[:, None] + head * self.longest + self.position[:, None]
+            self.heads[heads] = sources.flatten(), places.flatten()
+        return self.heads[heads]
+
+
+class _Together(torch.autograd.Function):
+    """What stands at places; back, zeros between them."""
+
+    @staticmethod
+    def forward(context: Any, spread: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(places)
+        context.shape = spread.shape
+        return spread.index_select(0, places)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (places,) = context.saved_tensors
+        return gradient.new_zeros(context.shape).index_copy_(0, places, gradient), None
+
+
+class _Spread(torch.autograd.Function):
+    """Copies of what stands at `sources`; back, what came to `places`, where each is itself."""
+
+    @staticmethod
+    def forward(context: Any, flat: torch.Tensor, sources: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(places)
+        return flat.index_select(0, sources)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (places,) = context.saved_tensors
+        return gradient.index_select(0, places), None, None
