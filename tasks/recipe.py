@@ -177,6 +177,9 @@ class Train(Section):
     batch: int = Field(32, ge=1, le=65_536, description="rows of one optimizer step")
     micro_batch: int | None = Field(None, ge=1, description="most rows computed at once; none: as the tokens allow")
     token_budget: int = Field(16_384, ge=1, description="most tokens computed at once; a batch of more comes in parts")
+    top_layers: int | None = Field(
+        None, ge=0, description="layers that learn, from the top, with the head; none: all and the embeddings"
+    )
     learning_rate: float = Field(5e-5, gt=0, le=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Share = Field(0.06, description="share of all steps in which the rate rises from 0")

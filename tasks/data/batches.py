@@ -28,6 +28,7 @@ class Batch(NamedTuple):
     mask: npt.NDArray[np.int64]  # (rows, longest), 1 where there is a token
     labels: npt.NDArray[np.int64]  # (rows,), or (rows, longest) where labels stand at tokens
     lengths: npt.NDArray[np.int64]  # (rows,) tokens of each
+    states: npt.NDArray[np.float32] | None = None  # (tokens or rows, width) what frozen layers make of them
 
 
 def subset(rows: int, at_most: int | None, seed: int) -> Rows:
@@ -90,16 +91,17 @@ def padded(shard: Shard, rows: Rows, pad: int) -> Batch:
     """The tokens and labels of `rows`, filled up with the token `pad`."""
     lengths = shard.lengths[rows]
     places = _Places(lengths)
-    found = tokens_of(shard, rows)
+    found = tokens_of(shard.offsets, rows)
     labels = places.filled(shard.labels[found], IGNORED) if shard.per_token else shard.labels[rows].astype(np.int64)
     return Batch(places.filled(shard.tokens[found], pad), places.filled(1, 0), labels, lengths)
 
 
-def tokens_of(shard: Shard, rows: Rows) -> Rows:
-    """The numbers of the tokens of `rows`, row after row."""
-    lengths = shard.lengths[rows]
+def tokens_of(offsets: Rows, rows: Rows) -> Rows:
+    """The numbers of the tokens of `rows`, row after row, where row i has offsets[i] up to offsets[i + 1]."""
+    begins = offsets[rows]
+    lengths = offsets[rows + 1] - begins
     ends = np.cumsum(lengths)
-    return np.repeat(shard.offsets[rows] - ends + lengths, lengths) + np.arange(ends[-1])
+    return np.repeat(begins - ends + lengths, lengths) + np.arange(ends[-1])
 
 
 def of_rows(rows: Sequence[Sequence[int] | npt.NDArray[np.integer]], pad: int) -> Batch:

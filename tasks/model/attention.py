@@ -174,8 +174,7 @@ class Hooks:
             return out
 
         self._pre(stack, before)
-        inner: Any = stack.encoder if getattr(stack, "pooler", None) is not None else stack
-        self.handles.append(inner.register_forward_hook(behind, with_kwargs=True))
+        self.handles.append(before_pooler(stack).register_forward_hook(behind, with_kwargs=True))
         if hasattr(stack, "embed_positions"):
             self._place_positions(stack)
         for module in stack.modules():
@@ -224,6 +223,12 @@ class Hooks:
 
     def _pre(self, module: nn.Module, hook: Callable[..., Any]) -> None:
         self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+
+def before_pooler(stack: nn.Module) -> nn.Module:
+    """What of a stack ends with the states that a head reads: a pooler is a head of its own."""
+    pools = getattr(stack, "pooler", None) is not None
+    return stack.get_submodule("encoder") if pools else stack
 
 
 def _stacks(model: PreTrainedModel) -> list[nn.Module]:

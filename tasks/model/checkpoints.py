@@ -3,12 +3,17 @@
 Each run has a private store, so that old bytes can be deleted without asking who else uses them. Two checkpoints are
 kept, and the older goes only when its successor has been written; a damaged one is passed over with a warning and the
 one before is taken. Weights and optimizer are safetensors, the rest is JSON: nothing is ever unpickled.
+
+A step waits for the copy of its tensors only; a thread hashes and writes them while training goes on, and never falls
+behind by more than one checkpoint.
 """
 
 import dataclasses
 import json
 import logging
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +28,57 @@ from tasks.model.loop import Progress
 
 KEPT = 2
 
+Tensors = dict[str, torch.Tensor]
+
 log = logging.getLogger("vernal.checkpoints")
 
 
 class Checkpoints:
-    """The checkpoints of one run in its own part of the store."""
+    """The checkpoints of one run in its own part of the store.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    Args:
+        room: an empty folder for files on their way to the store.
+    """
+
+    def __init__(self, store: Store, room: Path) -> None:
+        self.store, self.room = store, room
         self.best: str | None = None  # digest of the weights of the best step
+        self.writer = ThreadPoolExecutor(1, "checkpoint")
+        self.writing: Future[None] | None = None
+        self.seconds = 0.0  # that the last one took, beside the training
 
-    def save_best(self, learner: Learner, folder: Path) -> None:
-        """Keeps the weights as those of the best step; the next `save` names them."""
-        self.best = self.store.put(_weights(learner.model, folder / "best.safetensors")).digest
+    def save(self, learner: Learner, progress: Progress) -> None:
+        """Begins to write a checkpoint of this step; the one before is finished first."""
+        self.wait()
+        model, moments = _weights(learner.model), _moments(learner.optimizer)
+        state = dataclasses.asdict(progress)
+        history = json.dumps(state.pop("history")).encode()
+        self.writing = self.writer.submit(self._write, model, moments, history, state)
 
-    def save(self, learner: Learner, progress: Progress, folder: Path) -> None:
-        """Writes a checkpoint of this step through files in `folder`, then forgets all but the newest two."""
-        files = {"model": self.store.put(_weights(learner.model, folder / "model.safetensors")).digest}
-        files["optimizer"] = self.store.put(_moments(learner.optimizer, folder / "optimizer.safetensors")).digest
+    def wait(self) -> None:
+        """Returns when what was begun is in the store, or raises what prevented it."""
+        if self.writing:
+            self.writing.result()
+            self.writing = None
+
+    def _write(self, model: Tensors, moments: Tensors, history: bytes, state: dict[str, Any]) -> None:
+        began = time.monotonic()
+        files = {name: self._put(name, tensors) for name, tensors in (("model", model), ("optimizer", moments))}
+        if state["best_step"] == state["step"]:
+            self.best = files["model"]
         if self.best:
             files["best"] = self.best
-        state = dataclasses.asdict(progress)
-        files["history"] = self.store.put(json.dumps(state.pop("history")).encode()).digest
-        self.store.write_manifest(f"{progress.step:010d}", {"files": files, "progress": state})
+        files["history"] = self.store.put(history).digest
+        self.store.write_manifest(f"{state['step']:010d}", {"files": files, "progress": state})
         self._forget()
+        self.seconds = time.monotonic() - began
+
+    def _put(self, name: str, tensors: Tensors) -> str:
+        path = self.room / f"{name}.safetensors"
+        save_file(tensors, path)
+        digest = self.store.put(path).digest
+        path.unlink()
+        return digest
 
     def restore(self, learner: Learner) -> Progress:
         """Brings the learner to the newest checkpoint that verifies; an empty Progress if there is none."""
@@ -65,15 +97,9 @@ class Checkpoints:
 
     def load_best(self, learner: Learner) -> None:
         """Brings the weights to the best step that was kept."""
+        self.wait()
         if self.best:
             _load(self.store.open(self.best), learner.model)
-
-    def clear(self) -> None:
-        """Forgets everything, also what a kill left unnamed: the run is finished and its result committed."""
-        for key in list(self.store.manifests()):
-            self.store.delete_manifest(key)
-        for digest in list(self.store.digests()):
-            self.store.delete(digest)
 
     def _forget(self) -> None:
         keys = list(self.store.manifests())
@@ -102,7 +128,15 @@ class Checkpoints:
             return []
 
 
-def _weights(model: PreTrainedModel, path: Path) -> Path:
+def clear(store: Store) -> None:
+    """Forgets everything, also what a kill left unnamed: the run is finished and its result committed."""
+    for key in list(store.manifests()):
+        store.delete_manifest(key)
+    for digest in list(store.digests()):
+        store.delete(digest)
+
+
+def _weights(model: PreTrainedModel) -> Tensors:
     # tied tensors share memory, which safetensors refuses: the first name of each is written
     seen: set[tuple[int, torch.Size]] = set()
     tensors = {}
@@ -110,9 +144,8 @@ def _weights(model: PreTrainedModel, path: Path) -> Path:
         place = (tensor.data_ptr(), tensor.shape)
         if place not in seen:
             seen.add(place)
-            tensors[name] = tensor.detach().cpu().contiguous()
-    save_file(tensors, path)
-    return path
+            tensors[name] = _copy(tensor)
+    return tensors
 
 
 def _load(path: Path, model: PreTrainedModel) -> None:
@@ -128,11 +161,13 @@ def _tied(tensors: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str,
     return whole
 
 
-def _moments(optimizer: torch.optim.Optimizer, path: Path) -> Path:
+def _moments(optimizer: torch.optim.Optimizer) -> Tensors:
     state = optimizer.state_dict()["state"]
-    slots = [(f"{number}.{name}", value) for number, kept in state.items() for name, value in kept.items()]
-    save_file({name: value.cpu().contiguous() for name, value in slots}, path)
-    return path
+    return {f"{number}.{name}": _copy(value) for number, kept in state.items() for name, value in kept.items()}
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:

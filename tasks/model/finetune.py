@@ -10,9 +10,10 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from infra.storage import Store
 from tasks import recipe, stages
 from tasks.data import shards, tokenisers
-from tasks.model import architectures, hardware, loop, screen
+from tasks.model import architectures, checkpoints, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
 from tasks.model.learner import Learner
@@ -29,10 +30,10 @@ def finetune(
 ) -> Checkpoint:
     """`base` trained on the shards as the recipe says; `name` and `run_key` tell the registry whose curves it gets."""
     key = stages.finetune(base, data, task, train)
-    checkpoints = Checkpoints(stages.artifacts().within(f"checkpoints/{key.digest.removeprefix('sha256:')}"))
+    there = stages.artifacts().within(f"checkpoints/{key.digest.removeprefix('sha256:')}")
     curves = Curves(name, run_key)
-    trained = stages.once(key, lambda folder: fit(folder, base, data, task, train, checkpoints, curves))
-    checkpoints.clear()
+    trained = stages.once(key, lambda folder: fit(folder, base, data, task, train, there, curves))
+    checkpoints.clear(there)
     return trained
 
 
@@ -42,7 +43,7 @@ def fit(
     data: Shards,
     task: recipe.Task,
     train: recipe.Train,
-    checkpoints: Checkpoints,
+    there: Store,
     curves: Curves,
 ) -> Checkpoint:
     """Trains from the newest checkpoint on, or from `base`, to the end.
@@ -56,13 +57,17 @@ def fit(
     hardware.share_cores(model.num_parameters())
     rows = shards.read(laid_out / "train")
     learner = Learner(model, rows, train, hardware.chosen())
-    progress = checkpoints.restore(learner)
+    validation = shards.read(laid_out / "validation")
+    learner.keep((rows, validation), folder)
+    (folder / "checkpoints").mkdir()
+    kept = Checkpoints(there, folder / "checkpoints")
+    progress = kept.restore(learner)
     plan = loop.Plan(rows, train, by_length=not learner.forward.packs)
     log.info("%d steps of %d rows, %s, from step %d", plan.total, train.batch, learner.says, progress.step)
-    watch = Watch(learner.forward, shards.read(laid_out / "validation"), data.labels, task, train.metric)
+    watch = Watch(learner.forward, validation, data.labels, task, train.metric)
     with curves, signals() as caught, screen.bar("training", plan.total, progress.step) as bar:
-        Session(learner, plan, progress, watch, checkpoints, curves, bar, caught).run()
-    checkpoints.load_best(learner)
+        Session(learner, plan, progress, watch, kept, curves, bar, caught).run()
+    kept.load_best(learner)
     learner.decayed = plan.decayed(progress.best_step)
     model = learner.release()
     return finished(folder / "trained", model, base, data, laid_out / "tokenizer", progress)

@@ -10,16 +10,21 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from tasks.data import batches
+from tasks.data.shards import Shard
 from tasks.model import architectures, hardware
 from tasks.model.attention import Hooks
 from tasks.model.packing import Pack
+
+if TYPE_CHECKING:
+    from tasks.model.prefix import Prefix
 
 Way = Literal["packed, last layer at first positions", "packed", "padded"]
 
@@ -40,6 +45,8 @@ class Forward:
     def __init__(self, model: PreTrainedModel, device: str, precision: str = "fp32", way: Way | None = None) -> None:
         self.model, self.device, self.precision = model, device, precision
         self.pad = model.config.pad_token_id or 0
+        self.still: list[nn.Module] = []  # parts that do not learn, and drop nothing out
+        self.prefix: Prefix | None = None
         self.hooks: Hooks | None = None
         self.way: Way = way or proved(model, device)
         if self.packs:
@@ -50,9 +57,16 @@ class Forward:
         """Whether padding costs nothing, so that rows of any lengths may come together."""
         return self.way != "padded"
 
+    def batch(self, shard: Shard, rows: batches.Rows) -> batches.Batch:
+        """Rows of a shard, with what is known of them already."""
+        found = batches.padded(shard, rows, self.pad)
+        return found if self.prefix is None else found._replace(states=self.prefix.of(shard, rows))
+
     def __call__(self, batch: batches.Batch) -> torch.Tensor:
         """Logits in float32, (rows, labels), or (rows, longest, labels) where tokens are labelled."""
         packed = Pack(batch.lengths).to(self.device) if self.packs else None
+        if packed and batch.states is not None:
+            packed.kept = torch.from_numpy(batch.states).to(self.device, non_blocking=True)[None]
         with hardware.arithmetic(self.precision, self.device):
             return _logits(self.model, batch, packed, self.device).float()
 
@@ -65,10 +79,19 @@ class Forward:
             with torch.inference_mode():
                 yield
         finally:
-            self.model.train(learns)
+            self.train(learns)
+
+    def train(self, learns: bool = True) -> None:
+        """Lets the parts that learn drop out, or not."""
+        self.model.train(learns)
+        for part in self.still:
+            part.eval()
 
     def release(self) -> PreTrainedModel:
         """The stock model again."""
+        if self.prefix:
+            self.prefix.release()
+            self.prefix = None
         if self.hooks:
             self.hooks.remove()
             self.hooks = None
@@ -77,12 +100,12 @@ class Forward:
 
 def proved(model: PreTrainedModel, device: str) -> Way:
     """The first way whose outputs and gradient are those of the padded one."""
-    probe = _probe(model)
+    ragged = probe(model)
     learns = model.training
     model.eval()  # type: ignore[no-untyped-call]
-    expected = _answer(model, probe, None, device)
+    expected = _answer(model, ragged, None, device)
     ways: tuple[Way, ...] = get_args(Way)
-    found = next((way for way in ways[:-1] if _agrees(model, way, probe, expected, device)), ways[-1])
+    found = next((way for way in ways[:-1] if _agrees(model, way, ragged, expected, device)), ways[-1])
     model.train(learns)
     return found
 
@@ -95,14 +118,14 @@ def hooked(model: PreTrainedModel, way: Way) -> Hooks:
 Answer = tuple[torch.Tensor, torch.Tensor]  # logits where there is a token, and a gradient
 
 
-def _agrees(model: PreTrainedModel, way: Way, probe: batches.Batch, expected: Answer, device: str) -> bool:
-    packed = Pack(probe.lengths).to(device)
+def _agrees(model: PreTrainedModel, way: Way, ragged: batches.Batch, expected: Answer, device: str) -> bool:
+    packed = Pack(ragged.lengths).to(device)
     try:
         hooks = hooked(model, way)
     except NotImplementedError:
         return False
     try:
-        found = _answer(model, probe, packed, device)
+        found = _answer(model, ragged, packed, device)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # stock models fail in ways of their own where they cannot
@@ -113,11 +136,11 @@ def _agrees(model: PreTrainedModel, way: Way, probe: batches.Batch, expected: An
     return packed.asked >= model.config.num_hidden_layers and all(map(_near, found, expected))
 
 
-def _answer(model: PreTrainedModel, probe: batches.Batch, packed: Pack | None, device: str) -> Answer:
+def _answer(model: PreTrainedModel, ragged: batches.Batch, packed: Pack | None, device: str) -> Answer:
     deepest = next(each for each in model.parameters() if each.requires_grad)
-    logits = _logits(model, probe, packed, device)
+    logits = _logits(model, ragged, packed, device)
     if logits.dim() == 3:
-        logits = logits[torch.from_numpy(probe.mask).to(device).bool()]
+        logits = logits[torch.from_numpy(ragged.mask).to(device).bool()]
     weights = torch.linspace(-1, 1, logits.numel(), device=device).view_as(logits)  # no two outputs count the same
     (gradient,) = torch.autograd.grad((logits.float() * weights).sum(), deepest)
     return logits.detach(), gradient
@@ -137,7 +160,7 @@ def _logits(model: PreTrainedModel, batch: batches.Batch, packed: Pack | None, d
     return logits
 
 
-def _probe(model: PreTrainedModel) -> batches.Batch:
+def probe(model: PreTrainedModel) -> batches.Batch:
     """Rows of ragged lengths, of ordinary tokens; each ends with the end token, where the model has one."""
     config = model.config
     lengths = np.minimum(RAGGED, _longest(model))

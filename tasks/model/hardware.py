@@ -1,5 +1,6 @@
 """Where tensors live, and in which arithmetic they are computed."""
 
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -58,6 +59,11 @@ def _seconds(side: torch.Tensor) -> float:
     for _ in range(4):
         side @ side
     return time.perf_counter() - began
+
+
+def memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def out_of_memory(error: BaseException) -> bool:

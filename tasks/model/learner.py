@@ -1,5 +1,8 @@
 """A model that learns: how it is computed, which of its parameters learn, and how a step changes them."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -8,6 +11,7 @@ from tasks.data import batches
 from tasks.data.shards import IGNORED, Shard
 from tasks.model import dropout, hardware, vocabulary
 from tasks.model.forward import Forward
+from tasks.model.prefix import Layers, Prefix
 from tasks.recipe import Train
 
 
@@ -21,7 +25,11 @@ class Learner:
     def __init__(self, model: PreTrainedModel, shard: Shard, how: Train, device: str) -> None:
         self.how, self.device = how, device
         model = model.to(device).train()  # type: ignore[arg-type]
+        self.layers = None if how.top_layers is None else Layers(model, how.top_layers)
+        still = self.layers.freeze(model) if self.layers else []
         self.forward = Forward(model, device, hardware.precision(how, device))
+        self.forward.still = still
+        self.forward.train()
         self.table = vocabulary.narrow(model, shard.tokens)
         if device == "cpu":
             dropout.quicken(model)
@@ -52,6 +60,11 @@ class Learner:
     def decayed(self, share: float) -> None:
         if self.table:
             self.table.decayed = share
+
+    def keep(self, shards: Sequence[Shard], folder: Path) -> None:
+        """Computes what the frozen layers make of these shards once, if there are such layers and rows are packed."""
+        if self.layers and self.forward.packs:
+            self.forward.prefix = Prefix(self.forward, self.layers, shards, folder)
 
     def loss(self, batch: batches.Batch, labels: int) -> torch.Tensor:
         """The cross entropy of a part of a step that has `labels` labels in all: its share of their mean."""

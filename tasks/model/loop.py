@@ -134,8 +134,7 @@ def _gradient(learner: Learner, plan: Plan, rows: batches.Rows, progress: Progre
 
 
 def _in_parts(learner: Learner, plan: Plan, parts: list[batches.Rows]) -> torch.Tensor:
-    pad = learner.forward.pad
-    made = [batches.padded(plan.shard, part, pad) for part in parts]
+    made = [learner.forward.batch(plan.shard, part) for part in parts]
     labels = sum(int((part.labels != IGNORED).sum()) for part in made)
     total = torch.zeros((), device=learner.device)
     for part in made:
@@ -159,7 +158,7 @@ def evaluate(forward: Forward, shard: Shard) -> tuple[float, npt.NDArray[np.int6
     total, labels = 0.0, 0
     with forward.examined():
         for rows in batches.by_budget(shard.lengths, EVALUATION_BUDGET):
-            batch = batches.padded(shard, rows, forward.pad)
+            batch = forward.batch(shard, rows)
             logits = forward(batch)
             target = torch.from_numpy(batch.labels).to(forward.device)
             total += float(
@@ -168,7 +167,7 @@ def evaluate(forward: Forward, shard: Shard) -> tuple[float, npt.NDArray[np.int6
             labels += int((batch.labels != IGNORED).sum())
             best = logits.argmax(-1).cpu().numpy()
             if shard.per_token:
-                predicted[batches.tokens_of(shard, rows)] = best[batch.mask.astype(bool)]
+                predicted[batches.tokens_of(shard.offsets, rows)] = best[batch.mask.astype(bool)]
             else:
                 predicted[rows] = best
     return total / max(1, labels), predicted

@@ -36,6 +36,7 @@ class Pack:
         full = self.tokens == self.rows * self.longest
         self.present = None if full else torch.from_numpy(np.arange(self.longest) < sizes[:, None])  # (rows, longest)
         self.states: torch.Tensor | None = None  # what came into a layer that goes on with first positions
+        self.kept: torch.Tensor | None = None  # (1, tokens or rows, width) states of layers that need no computing
         self.heads: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def to(self, device: str) -> "Pack":

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Literal
 
 from infra.settings import settings
-from tasks import recipe, stages
+from tasks import recipe
 from tasks.data import shards
 from tasks.errors import BadInput, Interrupted
 from tasks.model import loop, metrics, screen
@@ -86,15 +86,21 @@ class Session:
                 self.tell(step, tokens / (time.monotonic() - began))
             if step.ends_epoch:
                 self.look()
-            if step.ends_epoch or self.caught or time.monotonic() - saved >= settings().checkpoint_seconds:
+            if step.ends_epoch or self.caught or time.monotonic() - saved >= self.interval:
                 self.save(step)
                 saved = time.monotonic()
             if self.caught:
+                self.checkpoints.wait()
                 raise interrupted(self.caught[0], step.number, self.plan.total)
             if self.patience_is_spent():
                 kept = self.progress.best_step
                 log.info("no better %s %d times: step %d is kept", self.watch.metric, self.progress.waited, kept)
                 return
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two checkpoints: what the settings say, but not so few that they cost more than 3 %."""
+        return max(settings().checkpoint_seconds, 30 * self.checkpoints.seconds)
 
     def patience_is_spent(self) -> bool:
         """Whether early stopping ends the run."""
@@ -108,7 +114,7 @@ class Session:
         self.bar.show(step.number, loss=point["loss"], speed=speed)
 
     def look(self) -> None:
-        """Evaluates, and keeps the weights if they are the best so far."""
+        """Evaluates; the checkpoint of the best step so far is kept as such."""
         progress, watch = self.progress, self.watch
         scores = watch.scores()
         progress.history.append({"step": progress.step, **_prefixed("validation", scores)})
@@ -117,16 +123,13 @@ class Session:
         self.bar.say(f"step {progress.step}: {found}")
         if watch.better(scores, progress.best):
             progress.best, progress.best_step, progress.waited = scores[watch.metric], progress.step, 0
-            with stages.workplace("best") as room:
-                self.checkpoints.save_best(self.learner, room)
         else:
             progress.waited += 1
 
     def save(self, step: loop.Step) -> None:
         """Writes a checkpoint; never of a loss that is no number."""
         finite(step)
-        with stages.workplace("checkpoint") as room:
-            self.checkpoints.save(self.learner, self.progress, room)
+        self.checkpoints.save(self.learner, self.progress)
 
 
 def finite(step: loop.Step) -> float:

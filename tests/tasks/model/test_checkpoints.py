@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 from infra.storage import Store, open_store
 from tasks.errors import Interrupted
 from tasks.model import loop, screen
-from tasks.model.checkpoints import KEPT, Checkpoints
+from tasks.model.checkpoints import KEPT, Checkpoints, clear
 from tasks.model.curves import Curves
 from tasks.model.session import Session, Watch
 from tests.tasks.model import small
@@ -50,7 +50,7 @@ class Start:
 
     def __post_init__(self) -> None:
         self.learner = small.learner(self.model, self.plan)
-        self.checkpoints = Checkpoints(self.store)
+        self.checkpoints = Checkpoints(self.store, self.room)
         self.progress = self.checkpoints.restore(self.learner)
 
     def go(self, until: int | None = None, saving: bool = True) -> "Start":
@@ -58,9 +58,10 @@ class Start:
         for step in loop.steps(self.learner, self.plan, self.progress):
             self.progress.history.append({"step": step.number, "loss": float(step.loss)})
             if saving:
-                self.checkpoints.save(self.learner, self.progress, self.room)
+                self.checkpoints.save(self.learner, self.progress)
             if step.number == until:
                 break
+        self.checkpoints.wait()
         return self
 
     @property
@@ -151,8 +152,10 @@ def test_weights_that_are_tied_are_kept_once_and_stay_tied(store: Store, room: P
 
     saved, other = masked(1), masked(2)
     plan = small.plan()
-    Checkpoints(store).save(small.learner(saved, plan), loop.Progress(step=1), room)
-    Checkpoints(store).restore(small.learner(other, plan))
+    checkpoints = Checkpoints(store, room)
+    checkpoints.save(small.learner(saved, plan), loop.Progress(step=1))
+    checkpoints.wait()
+    Checkpoints(store, room).restore(small.learner(other, plan))
     assert small.same(small.weights(other), small.weights(saved))
     assert other.get_output_embeddings().weight is other.get_input_embeddings().weight
 
@@ -165,9 +168,9 @@ def test_the_newest_two_are_kept_with_their_files_and_nothing_else(store: Store,
 
 
 def test_the_best_weights_outlive_the_checkpoint_that_first_named_them(store: Store, room: Path, fresh: Fresh) -> None:
-    start = Start(store, room, fresh(), small.plan()).go(until=1)
-    best = start.weights
-    start.checkpoints.save_best(start.learner, room)
+    start = Start(store, room, fresh(), small.plan())
+    start.progress.best_step = 1
+    best = start.go(until=1).weights
     start.go()
     later = Start(store, room, fresh(), small.plan())
     later.checkpoints.load_best(later.learner)
@@ -220,12 +223,11 @@ def test_a_checkpoint_of_before_the_kill_without_its_manifest_is_none(store: Sto
 
 
 def test_clearing_leaves_nothing_not_even_what_a_kill_left_unnamed(store: Store, room: Path, fresh: Fresh) -> None:
-    start = Start(store, room, fresh(), small.plan()).go(until=3)
-    start.checkpoints.save_best(start.learner, room)
+    Start(store, room, fresh(), small.plan()).go(until=3)
     store.put(b"weights of a step whose manifest was never written")
     other = store.within("another-run")
     Start(other, room, fresh(), small.plan()).go(until=1)
-    start.checkpoints.clear()
+    clear(store)
     assert (list(store.manifests()), blobs(store)) == ([], set())
     assert list(other.manifests()) == ["0000000001"]
 
