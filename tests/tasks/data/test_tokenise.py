@@ -1,6 +1,9 @@
 """From checked rows to token ids and label ids: nothing lost, labels where they belong, limits kept."""
 
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hug", "##ging", "##s", "face", "i
 IDS = {"O": 0, "B-LOC": 1, "I-LOC": 2}
 NONE = shards.IGNORED
 STRINGS = pa.list_(pa.string())
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -118,6 +122,41 @@ def test_words_encoded_once_give_the_rows_that_the_library_gives(
     theirs = tokenisers.encode(tokenizer, rows, words=True)
     assert found == [[each.ids, aligned(each, row)] for each, row in zip(theirs, tags, strict=True)]
     assert count.truncated == sum(bool(each.overflowing) for each in theirs)
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from tasks.data import tokenisers
+from tasks.data.tokenise import encode_split
+table, words, labels = Path(sys.argv[1]), sys.argv[2] == "tokens", sys.argv[3:]
+tokenizer = tokenisers.limited(tokenisers.read(table.parent), 128, words)
+encode_split(table, table.with_suffix(""), tokenizer, {label: n for n, label in enumerate(labels)}, words)
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+@pytest.mark.parametrize(
+    ("make", "columns", "labels"),
+    [
+        (makers.messages, ["text", "label"], list(makers.SUBJECTS)),
+        (makers.sentences, ["tokens", "tags"], ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]),
+    ],
+)
+def test_ten_times_the_rows_take_no_more_memory(
+    tmp_path: Path, make: Callable[[int], list[Any]], columns: list[str], labels: list[str]
+) -> None:
+    tokenisers.write(trained("wordpiece"), tmp_path)
+    rows = pa.Table.from_pylist(make(4096)).select(columns)
+    peaks = []
+    for times in (2, 20):
+        with pq.ParquetWriter(tmp_path / f"{times}.parquet", rows.schema) as writer:
+            for _ in range(times):
+                writer.write_table(rows)
+        asked = [sys.executable, "-c", PEAK, str(tmp_path / f"{times}.parquet"), columns[0], *labels]
+        peaks.append(int(subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout))
+    assert peaks[1] - peaks[0] < 16_000, "KiB; held as a whole, the further rows take 70,000 (words) or 170,000 (texts)"
 
 
 def test_texts_are_cut_at_the_length_and_the_cut_ones_are_counted(tmp_path: Path, pieces: Tokenizer) -> None:
