@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.recipe import Task
@@ -16,12 +17,18 @@ def by_words(task: Task) -> bool:
     return task == "token-classification"
 
 
-def batches(table: Path, words: bool) -> Iterator[tuple[list[Any], list[Any]]]:
+def columns(table: Path, words: bool) -> Iterator[tuple[pa.Array, pa.Array]]:
     """Rows and labels of a checked split, a batch at a time: texts and labels, or words and tags."""
-    columns = ["tokens", "tags"] if words else ["text", "label"]
+    names = ["tokens", "tags"] if words else ["text", "label"]
     with pq.ParquetFile(table) as file:
-        for batch in file.iter_batches(BATCH, columns=columns):
-            yield batch.column(columns[0]).to_pylist(), batch.column(columns[1]).to_pylist()
+        for batch in file.iter_batches(BATCH, columns=names):
+            yield batch.column(names[0]), batch.column(names[1])
+
+
+def batches(table: Path, words: bool) -> Iterator[tuple[list[Any], list[Any]]]:
+    """The same as lists."""
+    for rows, labels in columns(table, words):
+        yield rows.to_pylist(), labels.to_pylist()
 
 
 def texts(table: Path, words: bool) -> Iterator[str]:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,23 @@ class Writer:
 
     def add(self, rows: Sequence[Sequence[int]], labels: Iterable[int]) -> None:
         """Token ids of a batch of rows, and its labels: one a row, or one a token, in the same order."""
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        self.files["tokens"].write(np.fromiter((token for row in rows for token in row), self.dtype).tobytes())
+        tokens = np.fromiter(chain.from_iterable(rows), np.uint32)
+        self.append(tokens, np.fromiter(map(len, rows), np.int64), np.fromiter(labels, np.int32))
+
+    def append(self, tokens: Ints, lengths: Ints, labels: Ints) -> None:
+        """A batch that is flat already: token ids (tokens,), lengths (rows,), labels (rows,) or (tokens,).
+
+        Raises:
+            OverflowError: an id does not fit a vocabulary of the size that was told.
+        """
+        fitting = tokens.astype(self.dtype)
+        if (fitting != tokens).any():
+            raise OverflowError(f"token {tokens.max()} in a shard of {self.dtype.name}: the tokenizer skips ids")
+        self.files["tokens"].write(fitting.tobytes())
         self.files["offsets"].write((self.tokens + np.cumsum(lengths)).tobytes())
-        self.files["labels"].write(np.fromiter(labels, np.int32).tobytes())
-        self.rows += len(rows)
-        self.tokens += int(lengths.sum())
+        self.files["labels"].write(labels.astype(np.int32).tobytes())
+        self.rows += len(lengths)
+        self.tokens += len(tokens)
 
     def __enter__(self) -> "Writer":
         return self

@@ -17,6 +17,7 @@ from tasks.errors import BadInput
 from tasks.recipe import TrainedTokenizer
 
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+NO_TOKEN = 2**32 - 1  # an id that no vocabulary has
 
 
 def read(folder: Path) -> Tokenizer:
@@ -46,7 +47,7 @@ def _lead_with_space(tokenizer: Tokenizer) -> None:
 
 
 def encode(tokenizer: Tokenizer, rows: Sequence[str] | Sequence[Sequence[str]], words: bool) -> list[Encoding]:
-    """Encodings of texts, or of rows of words, special tokens included.
+    """Encodings of texts, or of rows of words, special tokens included; those of texts know no word and no place.
 
     Raises:
         BadInput: E-TOK-PANIC, a text broke the tokenizer library.
@@ -55,6 +56,37 @@ def encode(tokenizer: Tokenizer, rows: Sequence[str] | Sequence[Sequence[str]], 
         if words:
             return tokenizer.encode_batch(rows, is_pretokenized=True)
         return tokenizer.encode_batch_fast(rows)
+
+
+def pieces(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
+    """Token ids of each word as it stands in a row of words, whole and without special tokens.
+
+    Raises:
+        BadInput: E-TOK-PANIC, a word broke the tokenizer library.
+    """
+    with guarded("E-TOK-PANIC", "encoding"):
+        encodings = tokenizer.encode_batch_fast(words, add_special_tokens=False)
+    return [[token for part in (each, *each.overflowing) for token in part.ids] for each in encodings]
+
+
+def limit(tokenizer: Tokenizer) -> int:
+    """The tokens that a row of a limited tokenizer may have, special ones included."""
+    assert tokenizer.truncation is not None
+    return int(tokenizer.truncation["max_length"])
+
+
+def ends(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The special tokens that stand before a row, and those after it.
+
+    Raises:
+        BadInput: E-TOK-PANIC, they leave no room for a token, or broke the tokenizer library.
+    """
+    with guarded("E-TOK-PANIC", "encoding"):
+        row = Encoding()
+        row.pad(1, pad_id=NO_TOKEN)
+        ids = tokenizer.post_process(row).ids
+        place = ids.index(NO_TOKEN)
+    return ids[:place], ids[place + 1 :]
 
 
 def train(how: TrainedTokenizer, texts: Callable[[], Iterable[str]]) -> Tokenizer:

@@ -66,6 +66,11 @@ def test_tokens_take_two_bytes_as_long_as_every_id_fits(tmp_path: Path, vocabula
     assert read.tokens.tolist() == [0, vocabulary - 1]
 
 
+def test_an_id_that_does_not_fit_is_not_written_as_another(tmp_path: Path) -> None:
+    with shards.Writer(tmp_path / "train", 100, per_token=False) as writer, pytest.raises(OverflowError, match="65536"):
+        writer.add([[1, 65_536]], [0])
+
+
 def test_a_row_costs_its_tokens_and_twelve_bytes(tmp_path: Path) -> None:
     rows = [[1, 2, 3]] * 100
     written(tmp_path / "train", rows, [0] * 100)

