@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode every import takes three times as long
 
-.PHONY: quickstart test test-services test-faults lint minilm clean
+.PHONY: quickstart test test-services test-faults bench lint minilm clean
 
 quickstart: .venv/ready  ## the whole way on the bundled sample: about a minute, offline
 	vernal run flows/recipes/quickstart.yaml
@@ -18,6 +18,9 @@ test-services: .venv/ready  ## against real servers, which the tests start thems
 
 test-faults: .venv/ready  ## kills, signals and damaged bytes
 	pytest -m faults
+
+bench: minilm  ## us against the plain Hugging Face way, into tests/bench/RESULTS.md: a quarter of an hour
+	python -m tests.bench
 
 lint: .venv/ready  ## style and types
 	ruff check .
