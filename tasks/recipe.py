@@ -191,6 +191,8 @@ class Train(Section):
         None, description="what the best step is chosen by, on validation; none: macro_f1 or entity_f1"
     )
     max_rows: int | None = Field(None, ge=1, description="largest number of training rows, drawn by the seed")
+    launch: Literal["here", "torchrun"] = Field("here", description="torchrun: in several processes of this host")
+    processes: int | None = Field(None, ge=1, le=64, description="of torchrun; none: one a GPU")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware computes in it"
     )

@@ -44,6 +44,7 @@ class Forward:
 
     def __init__(self, model: PreTrainedModel, device: str, precision: str = "fp32", way: Way | None = None) -> None:
         self.model, self.device, self.precision = model, device, precision
+        self.called: nn.Module = model  # what is called in training: the model, or what wraps it
         self.pad = model.config.pad_token_id or 0
         self.still: list[nn.Module] = []  # parts that do not learn, and drop nothing out
         self.prefix: Prefix | None = None
@@ -68,7 +69,8 @@ class Forward:
         if packed and batch.states is not None:
             packed.kept = torch.from_numpy(batch.states).to(self.device, non_blocking=True)[None]
         with hardware.arithmetic(self.precision, self.device):
-            return _logits(self.model, batch, packed, self.device).float()
+            called = self.called if self.model.training else self.model
+            return _logits(called, batch, packed, self.device).float()
 
     @contextmanager
     def examined(self) -> Iterator[None]:
@@ -95,6 +97,7 @@ class Forward:
         if self.hooks:
             self.hooks.remove()
             self.hooks = None
+        self.called = self.model
         return self.model
 
 
@@ -153,7 +156,7 @@ def _near(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool(off <= TOLERANCE[expected.dtype] * expected.abs().max())
 
 
-def _logits(model: PreTrainedModel, batch: batches.Batch, packed: Pack | None, device: str) -> torch.Tensor:
+def _logits(model: nn.Module, batch: batches.Batch, packed: Pack | None, device: str) -> torch.Tensor:
     ids, mask = (torch.from_numpy(each).to(device, non_blocking=True) for each in (batch.ids, batch.mask))
     travels = {"packed": packed} if packed else {}
     logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, **travels).logits

@@ -1,10 +1,12 @@
 """A model that learns: how it is computed, which of its parameters learn, and how a step changes them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from tasks.data import batches
@@ -12,6 +14,7 @@ from tasks.data.shards import IGNORED, Shard
 from tasks.model import dropout, hardware, vocabulary
 from tasks.model.forward import Forward
 from tasks.model.prefix import Layers, Prefix
+from tasks.model.world import ALONE, World
 from tasks.recipe import Train
 
 
@@ -22,8 +25,10 @@ class Learner:
         shard: the rows that it will learn from; embeddings of tokens that do not occur there need no update.
     """
 
-    def __init__(self, model: PreTrainedModel, shard: Shard, how: Train, device: str) -> None:
-        self.how, self.device = how, device
+    def __init__(
+        self, model: PreTrainedModel, shard: Shard, how: Train, device: str = "cpu", world: World = ALONE
+    ) -> None:
+        self.how, self.device, self.world = how, device, world
         model = model.to(device).train()  # type: ignore[arg-type]
         self.layers = None if how.top_layers is None else Layers(model, how.top_layers)
         still = self.layers.freeze(model) if self.layers else []
@@ -39,6 +44,7 @@ class Learner:
             {"params": [each for each in learns if each.dim() <= 1], "weight_decay": 0.0},
         ]
         self.learns = learns
+        self.forward.called = world.distributed(model)
         self.optimizer = torch.optim.AdamW(groups, lr=how.learning_rate, fused=True)
         self.optimizer.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
 
@@ -60,6 +66,11 @@ class Learner:
     def decayed(self, share: float) -> None:
         if self.table:
             self.table.decayed = share
+
+    def sending(self, now: bool) -> AbstractContextManager[None]:
+        """Whether a backward pass ends with gradients that are averages over all processes."""
+        called = self.forward.called
+        return nullcontext() if now or not isinstance(called, DistributedDataParallel) else called.no_sync()
 
     def keep(self, shards: Sequence[Shard], folder: Path) -> None:
         """Computes what the frozen layers make of these shards once, if there are such layers and rows are packed."""

@@ -25,6 +25,7 @@ from tasks.data.shards import IGNORED, Shard
 from tasks.model import hardware
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
+from tasks.model.world import ALONE, World
 from tasks.recipe import Train
 
 EVALUATION_BUDGET = 8192  # tokens computed at once, padding included
@@ -75,6 +76,12 @@ class Plan:
         most = max(1, (self.how.micro_batch or len(rows)) >> halvings)
         return batches.parted(rows, self.shard.lengths[rows], budget, most)
 
+    def labels(self, rows: batches.Rows) -> int:
+        """How many labels stand in these rows."""
+        if not self.shard.per_token:
+            return len(rows)
+        return int((self.shard.labels[batches.tokens_of(self.shard.offsets, rows)] != IGNORED).sum())
+
     def decayed(self, steps: int) -> float:
         """What weight decay leaves of a weight that has no gradient in so many steps."""
         return math.prod(1 - rate_at(step, self.total, self.how) * self.how.weight_decay for step in range(steps))
@@ -123,51 +130,58 @@ def _gradient(learner: Learner, plan: Plan, rows: batches.Rows, progress: Progre
     """Computes the gradient of the mean loss over the labels of `rows`, in as many parts as memory asks for."""
     while True:
         try:
-            torch.manual_seed(_mixed(plan.how.seed, progress.step))
-            return _in_parts(learner, plan, plan.parts(rows, progress.halvings))
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not hardware.out_of_memory(error) or len(plan.parts(rows, progress.halvings)) == len(rows):
+            torch.manual_seed(_mixed(plan.how.seed, progress.step, learner.world.rank))
+            return _in_parts(learner, plan, rows, progress.halvings)
+        except RuntimeError as error:
+            finest = len(plan.parts(rows, progress.halvings)) == len(rows)
+            if not hardware.out_of_memory(error) or finest or learner.world.size > 1:
                 raise
         learner.forget()
         progress.halvings += 1
         log.warning("W-MEMORY step %d does not fit: computed in parts of half the size", progress.step + 1)
 
 
-def _in_parts(learner: Learner, plan: Plan, parts: list[batches.Rows]) -> torch.Tensor:
-    made = [learner.forward.batch(plan.shard, part) for part in parts]
-    labels = sum(int((part.labels != IGNORED).sum()) for part in made)
+def _in_parts(learner: Learner, plan: Plan, rows: batches.Rows, halvings: int) -> torch.Tensor:
+    mine = learner.world.share(rows, plan.shard.lengths[rows])
+    counts = len(mine) > 0  # a process without a row goes along with one that counts for nothing
+    parts = plan.parts(mine if counts else rows[:1], halvings)
+    labels = plan.labels(rows)
     total = torch.zeros((), device=learner.device)
-    for part in made:
-        loss = learner.loss(part, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+    for number, part in enumerate(parts, start=1):
+        with learner.sending(number == len(parts)):
+            loss = learner.loss(learner.forward.batch(plan.shard, part), labels) * counts
+            (loss * learner.world.size).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-    return total
+    return learner.world.total(total)
 
 
-def _mixed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, 3, step]).generate_state(1, np.uint64)[0])
+def _mixed(seed: int, step: int, rank: int) -> int:
+    named = [seed, 3, step, rank] if rank else [seed, 3, step]
+    return int(np.random.SeedSequence(named).generate_state(1, np.uint64)[0])
 
 
-def evaluate(forward: Forward, shard: Shard) -> tuple[float, npt.NDArray[np.int64]]:
+def evaluate(forward: Forward, shard: Shard, world: World = ALONE) -> tuple[float, npt.NDArray[np.int64]]:
     """Mean loss over the labels of a split, and the predicted label id of each row, or of each token.
 
     Returns:
         The loss in nats, and ids (rows,) or (tokens,) in the order of the shard.
     """
     predicted = np.full(len(shard.labels), IGNORED, np.int64)
-    total, labels = 0.0, 0
+    sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of labels
+    shared = list(batches.by_budget(shard.lengths, EVALUATION_BUDGET))[world.rank :: world.size]
     with forward.examined():
-        for rows in batches.by_budget(shard.lengths, EVALUATION_BUDGET):
+        for rows in shared:
             batch = forward.batch(shard, rows)
             logits = forward(batch)
             target = torch.from_numpy(batch.labels).to(forward.device)
-            total += float(
-                functional.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum")
-            )
-            labels += int((batch.labels != IGNORED).sum())
+            sums[0] += functional.cross_entropy(
+                logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
+            ).cpu()
+            sums[1] += int((batch.labels != IGNORED).sum())
             best = logits.argmax(-1).cpu().numpy()
             if shard.per_token:
                 predicted[batches.tokens_of(shard.offsets, rows)] = best[batch.mask.astype(bool)]
             else:
                 predicted[rows] = best
-    return total / max(1, labels), predicted
+    total, labels = world.total(sums).tolist()
+    return total / max(1, labels), world.most(torch.from_numpy(predicted)).numpy()

@@ -18,6 +18,7 @@ from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
+from tasks.model.world import ALONE, World
 
 LOGGED = 10  # steps between two points of a curve; reading a loss waits for the device
 
@@ -34,13 +35,15 @@ class Watch:
         labels: tuple[str, ...],
         task: recipe.Task,
         metric: recipe.Metric | Literal["loss"] | None,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.forward, self.shard, self.labels, self.task = forward, shard, labels, task
         self.metric = metric or recipe.HEADLINE[task]
 
     def scores(self) -> dict[str, float]:
         """Loss and metrics of the model as it is now."""
-        loss, predicted = loop.evaluate(self.forward, self.shard)
+        loss, predicted = loop.evaluate(self.forward, self.shard, self.world)
         truth, guess = (self._decoded(ids) for ids in (self.shard.labels, predicted))
         return {"loss": loss, **metrics.scores(self.task, metrics.count(self.task, truth, guess, self.labels))}
 
@@ -86,12 +89,14 @@ class Session:
                 self.tell(step, tokens / (time.monotonic() - began))
             if step.ends_epoch:
                 self.look()
-            if step.ends_epoch or self.caught or time.monotonic() - saved >= self.interval:
+            due = self.watch.world.leads and time.monotonic() - saved >= self.interval
+            stop, due = self.watch.world.any(bool(self.caught), due)
+            if step.ends_epoch or stop or due:
                 self.save(step)
                 saved = time.monotonic()
-            if self.caught:
+            if stop:
                 self.checkpoints.wait()
-                raise interrupted(self.caught[0], step.number, self.plan.total)
+                raise interrupted(self.caught[0] if self.caught else signal.SIGTERM, step.number, self.plan.total)
             if self.patience_is_spent():
                 kept = self.progress.best_step
                 log.info("no better %s %d times: step %d is kept", self.watch.metric, self.progress.waited, kept)
@@ -129,7 +134,8 @@ class Session:
     def save(self, step: loop.Step) -> None:
         """Writes a checkpoint; never of a loss that is no number."""
         finite(step)
-        self.checkpoints.save(self.learner, self.progress)
+        if self.watch.world.leads:
+            self.checkpoints.save(self.learner, self.progress)
 
 
 def finite(step: loop.Step) -> float:

@@ -1,11 +1,12 @@
 """Fine-tuning of the top layers only, over ten epochs, where what lies below need not be computed again.
 
-So far the plain way alone: a Trainer with the same layers frozen and the model's dropout as it ships.
+The plain way is a Trainer with the same layers frozen and the model's dropout as it ships. Ours keeps the states of the
+frozen layers; making them is part of its first step.
 """
 
 from collections.abc import Iterator
 
-from tests.bench import data, trainers, training
+from tests.bench import data, ours, trainers, training
 from tests.bench.dials import how
 from tests.bench.paired import Taken, run, total
 from tests.bench.results import Section
@@ -24,10 +25,14 @@ def sections(steps: int | None) -> Iterator[Section]:
 
 
 def contenders(top: int, steps: int) -> dict[str, Iterator[Taken]]:
-    """Who trains the `top` layers, the base first. OURS JOINS HERE."""
-    shard = data.shard(DATASET, BATCH * steps)
+    """Who trains the `top` layers, the base first."""
+    shard, dials = data.shard(DATASET, BATCH * steps), how(BATCH, "fp32", EPOCHS)
     plain = trainers.freeze(data.pretrained(DATASET), top)
-    return {training.BASE: trainers.steps(plain, shard, how(BATCH, "fp32", EPOCHS), "dynamic", data.tokenizer())}
+    upper = dials.model_copy(update={"top_layers": top})
+    return {
+        training.BASE: trainers.steps(plain, shard, dials, "dynamic", data.tokenizer()),
+        "Vernal": ours.steps(data.pretrained(DATASET), shard, upper),
+    }
 
 
 def lines(top: int, steps: int) -> list[list[str]]:

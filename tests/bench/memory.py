@@ -54,7 +54,7 @@ def train(contender: str, batch: int, steps: int) -> None:
     if contender == "Vernal":
         from tests.bench import ours
 
-        contending = ours.steps(model, shard, dials)
+        contending = ours.steps(model, shard, dials, whole=data.encoded(DATASET, data.read(DATASET, "train")))
     else:
         from tests.bench import trainers
 

@@ -34,29 +34,31 @@ def sections(steps: int | None) -> Iterator[Section]:
 
 
 def contenders(
-    model: Callable[[], PreTrainedModel], shard: Shard, batch: int, tokenizer: object, device: str = "cpu"
+    model: Callable[[], PreTrainedModel], shard: Shard, whole: Shard, batch: int, tokenizer: object
 ) -> dict[str, Iterator[Taken]]:
-    """Everybody who takes part in the table, the base first."""
+    """Everybody who takes part in the table, the base first; `shard` is a sample of the `whole` training rows."""
     fp32, bf16 = how(batch, "fp32"), how(batch, "bf16")
 
     def trainer(precision: Train, padding: trainers.Padding) -> Iterator[Taken]:
-        return trainers.steps(model(), shard, precision, padding, tokenizer, device)
+        return trainers.steps(model(), shard, precision, padding, tokenizer)
 
     return {
         BASE: trainer(fp32, "dynamic"),
         "Trainer, padding to 128": trainer(fp32, "fixed"),
         "Trainer, group_by_length": trainer(fp32, "grouped"),
         "Trainer, dynamic padding, bf16": trainer(bf16, "dynamic"),
-        "Vernal": ours.steps(model(), shard, fp32, device),
-        "Vernal, bf16": ours.steps(model(), shard, bf16, device),
+        "Vernal": ours.steps(model(), shard, fp32, whole=whole),
+        "Vernal, bf16": ours.steps(model(), shard, bf16, whole=whole),
     }
 
 
 def section(dataset: str, batch: int, steps: int) -> Section:
     """One epoch over `steps` batches of a dataset by everybody."""
     shard, config = data.shard(dataset, batch * steps), data.pretrained(dataset).config
+    whole = data.encoded(dataset, data.read(dataset, "train"))
     peak = Peak()
-    turns = run(contenders(lambda: data.pretrained(dataset), shard, batch, data.tokenizer()), between=peak.sample)
+    everybody = contenders(lambda: data.pretrained(dataset), shard, whole, batch, data.tokenizer())
+    turns = run(everybody, between=peak.sample)
     text = (
         f"MiniLM, {len(data.names(dataset))} labels, dropout {config.hidden_dropout_prob}; one epoch over {len(shard)} "
         f"rows of {shard.lengths.mean():.1f} tokens (longest {shard.lengths.max()}), contenders alternating by step. "

@@ -1,0 +1,97 @@
+"""A run of training in one process of however many: from what was laid out in a folder to the trained model there."""
+
+import logging
+from contextlib import nullcontext
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from transformers import PreTrainedModel
+
+from tasks import recipe, stages
+from tasks.data import shards, tokenisers
+from tasks.model import architectures, hardware, loop, screen
+from tasks.model.checkpoints import Checkpoints
+from tasks.model.curves import Curves
+from tasks.model.learner import Learner
+from tasks.model.session import Session, Watch, signals
+from tasks.model.world import World
+from tasks.records import Checkpoint, Shards
+
+log = logging.getLogger("vernal.finetune")
+
+
+class Job(BaseModel):
+    """What is to be trained; the base lies in `base` and the shards in `shards` of the job's folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base: Checkpoint
+    data: Shards
+    task: recipe.Task
+    train: recipe.Train
+    name: str  # of the model in the registry
+    run_key: str
+    checkpoints: str  # part of the store
+
+
+class Trained(BaseModel):
+    """What came of it; the model lies in `trained` of the job's folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    architecture: str
+    parameters: int
+    steps: int
+    best_step: int
+    history: tuple[dict[str, float], ...]
+
+
+def train(folder: Path, job: Job, world: World) -> Trained:
+    """Trains from the newest checkpoint on, or from the base, to the end.
+
+    Raises:
+        BadInput: E-DIVERGED, the loss is no number any more.
+        Interrupted: E-INTERRUPTED, a signal came; the step is saved.
+    """
+    model = model_of(folder, job)
+    hardware.share_cores(model.num_parameters())
+    rows, validation = (shards.read(folder / "shards" / split) for split in ("train", "validation"))
+    learner = Learner(model, rows, job.train, world.device, world)
+    room = folder / f"rank-{world.rank}"
+    room.mkdir(exist_ok=True)
+    learner.keep((rows, validation), room)
+    checkpoints = Checkpoints(stages.artifacts().within(job.checkpoints), room)
+    progress = checkpoints.restore(learner)
+    plan = loop.Plan(rows, job.train, by_length=not learner.forward.packs)
+    watch = Watch(learner.forward, validation, job.data.labels, job.task, job.train.metric, world)
+    if world.leads:
+        log.info("%d steps of %d rows, %s, from step %d", plan.total, job.train.batch, learner.says, progress.step)
+    curves = Curves(job.name, job.run_key)
+    shown = screen.bar("training", plan.total, progress.step) if world.leads else nullcontext(screen.Silence())
+    with curves if world.leads else nullcontext(), signals() as caught, shown as bar:
+        Session(learner, plan, progress, watch, checkpoints, curves, bar, caught).run()
+    checkpoints.load_best(learner)
+    learner.decayed = plan.decayed(progress.best_step)
+    model = learner.release()
+    if world.leads:
+        model.cpu().save_pretrained(folder / "trained")
+    return Trained(
+        architecture=model.config.model_type,
+        parameters=model.num_parameters(),
+        steps=progress.step,
+        best_step=progress.best_step,
+        history=tuple(progress.history),
+    )
+
+
+def model_of(folder: Path, job: Job) -> PreTrainedModel:
+    """The base with a head for the labels of the data, weights loaded or drawn."""
+    base, labels, seed = folder / "base", job.data.labels, job.train.seed
+    if job.base.parameters:
+        return architectures.pretrained(base, job.task, labels, seed=seed)
+    ids = tokenisers.read(folder / "shards" / "tokenizer").get_vocab()
+    special = {name: ids[tokenisers.SPECIAL[name]] for name in ("pad", "cls", "sep")}
+    vocabulary, length = job.data.vocabulary, job.data.length
+    return architectures.initialised(
+        base, job.task, labels, special=special, vocabulary=vocabulary, length=length, seed=seed
+    )
