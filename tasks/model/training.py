@@ -62,6 +62,7 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     learner.keep((rows, validation), room)
     checkpoints = Checkpoints(stages.artifacts().within(job.checkpoints), room)
     progress = checkpoints.restore(learner)
+    world.agree(progress.step)  # nobody writes the next checkpoint while another still reads this one
     plan = loop.Plan(rows, job.train, by_length=not learner.forward.packs)
     watch = Watch(learner.forward, validation, job.data.labels, job.task, job.train.metric, world)
     if world.leads:

@@ -65,6 +65,12 @@ class World:
             dist.all_reduce(numbers, dist.ReduceOp.MAX)
         return numbers
 
+    def agree(self, step: int) -> None:
+        """Waits for all, who must have come to the same step."""
+        low, high = self.most(torch.tensor([-step, step])).tolist()
+        if -low != high:
+            raise RuntimeError(f"processes stand at different steps, from {-low} to {high}")
+
     def leave(self) -> None:
         """Ends the group."""
         if self.size > 1:

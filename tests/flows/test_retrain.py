@@ -92,7 +92,7 @@ def test_another_learning_rate_reuses_the_data_and_another_row_tells_which_diges
 
 
 def test_a_worse_challenger_is_refused_a_better_one_goes_live_and_can_be_taken_back(vernal: Cli, recipe: Path) -> None:
-    _, weak = vernal("run", recipe, "--set", "train.epochs=1", "--set", "train.learning_rate=1e-3")
+    _, weak = vernal("run", recipe, "--set", "train.epochs=1", "--set", "train.learning_rate=2e-4")
     _, good = vernal("run", recipe)
     assert good["verdict"]["promoted"], good["verdict"]
     assert good["verdict"]["low"] > 0
