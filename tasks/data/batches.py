@@ -59,13 +59,11 @@ def epoch_of(rows: Rows, lengths: Rows | None, batch: int, seed: int, epoch: int
 
 
 def parted(rows: Rows, lengths: Rows, budget: int, most: int) -> list[Rows]:
-    """Rows in as few parts of near lengths as hold at most `budget` tokens and `most` rows each.
+    """Rows, longest first, in as few parts as hold at most `budget` tokens and `most` rows each.
 
-    One part keeps the order of the rows. A row longer than the budget is a part of its own.
+    A row longer than the budget is a part of its own.
     """
-    if len(rows) <= most and int(lengths.sum()) <= budget:
-        return [rows]
-    ordered = np.argsort(lengths, kind="stable")
+    ordered = np.argsort(-lengths, kind="stable")
     parts: list[list[int]] = [[]]
     held = 0
     for place in ordered:

@@ -49,21 +49,19 @@ def attention(
         raise NotImplementedError("this attention computes packed rows only, without soft caps, sinks or masks")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     packed.asked += 1
-    first_only = query.shape[2] != packed.tokens
-    queries = query[0].transpose(0, 1)[:, :, None] if first_only else packed.apart(query)
-    causal = causal and not first_only
-    keys, values = ((_already_apart(packed, each) if first_only else packed.apart(each)) for each in (key, value))
-    mask = _mask(packed, causal, position_bias, sliding_window, query.device)
-    groups = query.shape[1] != key.shape[1]
-    if dropout and query.device.type == "cpu":
-        found = _dropping(queries, keys, values, mask, dropout, causal, scaling, groups)
-    else:
-        found = functional.scaled_dot_product_attention(
-            queries, keys, values, mask, dropout, is_causal=causal and mask is None, scale=scaling, enable_gqa=groups
-        )  # (rows, heads, longest, width)
-    if first_only:
+    how: dict[str, Any] = {"dropout": dropout, "scaling": scaling, "bias": position_bias, "window": sliding_window}
+    if query.shape[2] != packed.tokens:
+        queries = query[0].transpose(0, 1)[:, :, None]  # (rows, heads, 1, width)
+        keys, values = (_already_apart(packed, each) for each in (key, value))
+        found = _attended(packed, queries, keys, values, causal=False, **how)
         return found.transpose(1, 2)[:, 0][None], None
-    return packed.together(found), None
+    stretches = [
+        group.together(
+            _attended(group, *(group.apart(each[:, :, tokens]) for each in (query, key, value)), causal=causal, **how)
+        )
+        for tokens, group in packed.groups
+    ]
+    return torch.cat(stretches, 1) if len(stretches) > 1 else stretches[0], None
 
 
 AttentionInterface.register(NAME, attention)
@@ -74,18 +72,27 @@ def _already_apart(packed: Pack, states: torch.Tensor) -> torch.Tensor:
     return states[0].transpose(0, 1).reshape(packed.rows, packed.longest, -1, states.shape[3]).transpose(1, 2)
 
 
-def _dropping(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
+def _attended(
+    packed: Pack,
+    queries: torch.Tensor,  # (rows, heads, longest or 1, width)
+    keys: torch.Tensor,  # (rows, heads or groups, longest, width)
     values: torch.Tensor,
-    mask: torch.Tensor | None,
-    dropout: float,
+    *,
     causal: bool,
+    dropout: float,
     scaling: float | None,
-    groups: bool,
+    bias: torch.Tensor | None,
+    window: int | None,
 ) -> torch.Tensor:
+    """(rows, heads, longest or 1, width)"""
+    mask = _mask(packed, causal, bias, window, queries.device)
+    grouped = queries.shape[1] != keys.shape[1]
+    if not dropout or queries.device.type != "cpu":
+        return functional.scaled_dot_product_attention(
+            queries, keys, values, mask, dropout, is_causal=causal and mask is None, scale=scaling, enable_gqa=grouped
+        )
     # no kernel of the CPU drops out: PyTorch's way through its parts costs three passes more over the scores
-    if groups:
+    if grouped:
         keys, values = (each.repeat_interleave(queries.shape[1] // each.shape[1], 1) for each in (keys, values))
     if causal and mask is None:
         mask = _before(queries.shape[2], queries.device)

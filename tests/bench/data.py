@@ -1,5 +1,6 @@
 """What is trained and computed on: public datasets, a pretrained model, and rows drawn where neither is there."""
 
+import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -119,4 +120,4 @@ def imagined(rows: int, labels: int, vocabulary: int) -> Shard:
 def initialised(config: BertConfig) -> PreTrainedModel:
     """A BERT with weights drawn at random; the same at every call."""
     torch.manual_seed(0)
-    return BertForSequenceClassification(config)
+    return BertForSequenceClassification(copy.deepcopy(config))  # a model writes its attention into its config

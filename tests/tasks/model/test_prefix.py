@@ -14,13 +14,14 @@ from tasks.recipe import Train
 from tests.tasks.model import families
 from tests.tasks.model.test_forward import ragged
 
+KEY_BIASES = ("key.bias", "k_lin.bias", "c_attn.bias")  # have no gradient but rounding: softmax takes no notice of them
 STACKS = ["bert", "bert-tokens", "roberta", "distilbert", "modernbert", "llama", "gpt2"]
 
 
 def trained(name: str, top_layers: int, folder: Path | None) -> tuple[list[float], dict[str, torch.Tensor], float]:
     """Losses, final weights, and the loss on the rows afterwards; states are kept if there is a folder."""
     model = families.built(name)
-    how = Train(batch=8, epochs=3, learning_rate=1e-3, precision="fp32", top_layers=top_layers)
+    how = Train(batch=8, epochs=3, learning_rate=3e-4, precision="fp32", top_layers=top_layers)
     shard = ragged(model)
     learner = Learner(model, shard, how, "cpu")
     if folder:
@@ -39,7 +40,8 @@ def test_kept_states_change_no_loss_and_no_weight(name: str, top_layers: int, tm
     assert again == pytest.approx(after, abs=1e-5)
     assert weights.keys() == theirs.keys()
     for key, each in weights.items():
-        torch.testing.assert_close(theirs[key], each, rtol=1e-3, atol=1e-5)
+        if not key.endswith(KEY_BIASES):
+            torch.testing.assert_close(theirs[key], each, rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("top_layers", [0, 1, 2])
