@@ -17,6 +17,7 @@ from tasks.data import batches
 from tasks.data.shards import Shard
 from tasks.model import loop
 from tasks.model.forward import Forward
+from tasks.model.learner import Learner
 from tasks.recipe import Train
 from tests.tasks.model import small
 
@@ -191,3 +192,48 @@ def test_evaluation_draws_nothing_and_leaves_no_trace(tmp_path: Path) -> None:
     for _ in loop.steps(learner, plan, loop.Progress()):
         loop.evaluate(learner.forward, data)
     assert small.same(small.weights(watched), small.weights(plain))
+
+
+@pytest.mark.parametrize("rows", [5, 2, 1])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_step_that_does_not_fit_is_computed_in_smaller_parts_with_the_same_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError, rows: int
+) -> None:
+    """Memory for so many rows at once: the losses are those of a machine with enough."""
+    expected = [float(step.loss) for step in taken(small.encoder(tmp_path, dropout=0.0), small.plan())]
+    computed: list[int] = []
+    loss = Learner.loss
+
+    def narrow(learner: Learner, batch: batches.Batch, labels: int) -> torch.Tensor:
+        if len(batch.labels) > rows:
+            raise error
+        computed.append(len(batch.labels))
+        return loss(learner, batch, labels)
+
+    monkeypatch.setattr(Learner, "loss", narrow)
+    plan, progress = small.plan(), loop.Progress()
+    learner = small.learner(small.encoder(tmp_path, dropout=0.0), plan)
+    found = [float(step.loss) for step in loop.steps(learner, plan, progress)]
+    assert np.abs(np.subtract(found, expected)).max() <= 1e-5
+    assert progress.halvings == {5: 2, 2: 3, 1: 4}[rows]
+    assert max(computed) <= rows
+
+
+def test_a_row_that_does_not_fit_alone_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Learner, "loss", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        taken(small.encoder(tmp_path), small.plan())
+
+
+def test_another_error_is_not_mistaken_for_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Learner, "loss", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        taken(small.encoder(tmp_path), small.plan())
