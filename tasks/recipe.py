@@ -191,6 +191,9 @@ class Train(Section):
         None, description="what the best step is chosen by, on validation; none: macro_f1 or entity_f1"
     )
     max_rows: int | None = Field(None, ge=1, description="largest number of training rows, drawn by the seed")
+    recompute: bool = Field(
+        False, description="layers are computed again for their gradients: less memory for more time"
+    )
     launch: Literal["here", "torchrun"] = Field("here", description="torchrun: in several processes of this host")
     processes: int | None = Field(None, ge=1, le=64, description="of torchrun; none: one a GPU")
     precision: Literal["auto", "fp32", "bf16"] = Field(

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from tasks.data import batches
 from tasks.data.shards import IGNORED, Shard
+from tasks.errors import BadInput
 from tasks.model import dropout, hardware, vocabulary
 from tasks.model.forward import Forward
 from tasks.model.prefix import Layers, Prefix
@@ -33,6 +34,8 @@ class Learner:
         self.layers = None if how.top_layers is None else Layers(model, how.top_layers)
         still = self.layers.freeze(model) if self.layers else []
         self.forward = Forward(model, device, hardware.precision(how, device))
+        if how.recompute:
+            recompute(model)
         self.forward.still = still
         self.forward.train()
         self.table = vocabulary.narrow(model, shard.tokens)
@@ -111,5 +114,19 @@ class Learner:
         """The stock model, with all that was learned."""
         model = self.forward.release()
         vocabulary.widen(model)
+        if self.how.recompute:
+            model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
         dropout.quicken(model, torch.nn.Dropout)
         return model
+
+
+def recompute(model: PreTrainedModel) -> None:
+    """Lets layers keep only what came in, and be computed again in the backward pass (Chen et al. 2016).
+
+    Raises:
+        BadInput: E-RECOMPUTE, the model cannot.
+    """
+    if not model.supports_gradient_checkpointing:
+        kind = model.config.model_type
+        raise BadInput("E-RECOMPUTE", f"train.recompute: {kind} cannot compute its layers again; remove it")
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})

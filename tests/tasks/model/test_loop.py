@@ -15,11 +15,12 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup, get_l
 
 from tasks.data import batches
 from tasks.data.shards import Shard
+from tasks.errors import BadInput
 from tasks.model import loop
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
 from tasks.recipe import Train
-from tests.tasks.model import small
+from tests.tasks.model import families, small
 
 
 def taken(model: PreTrainedModel, plan: loop.Plan) -> list[loop.Step]:
@@ -237,3 +238,26 @@ def test_another_error_is_not_mistaken_for_too_little_memory(tmp_path: Path, mon
     monkeypatch.setattr(Learner, "loss", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         taken(small.encoder(tmp_path), small.plan())
+
+
+@pytest.mark.parametrize("body", ["bert", "modernbert", "distilbert", "gpt2"])
+def test_layers_that_are_computed_again_change_no_loss_even_with_dropout(body: str) -> None:
+    def losses(recompute: bool) -> list[float]:
+        plan = small.plan(recompute=recompute)
+        model = families.built(body)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.1
+        learner = small.learner(model, plan)
+        assert learner.forward.packs
+        found = [float(step.loss) for step in loop.steps(learner, plan, loop.Progress())]
+        assert not learner.release().is_gradient_checkpointing
+        return found
+
+    assert np.abs(np.subtract(losses(True), losses(False))).max() <= 1e-5
+
+
+def test_a_base_that_cannot_compute_its_layers_again_says_so() -> None:
+    with pytest.raises(BadInput) as refused:
+        small.learner(families.built("mpnet"), small.plan(recompute=True))
+    assert refused.value.code == "E-RECOMPUTE"
