@@ -71,6 +71,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def seed(number: int, device: str) -> None:
+    """Seeds what is drawn on the device; `torch.manual_seed` asks every kind of device there is, 0.6 ms a step."""
+    torch.default_generator.manual_seed(number)
+    if device == "cuda":
+        torch.cuda.manual_seed(number)
+
+
 def arithmetic(precision: str, device: str) -> AbstractContextManager[object]:
     """The context in which a forward pass computes in `precision`; weights and sums stay fp32."""
     return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -130,7 +130,7 @@ def _gradient(learner: Learner, plan: Plan, rows: batches.Rows, progress: Progre
     """Computes the gradient of the mean loss over the labels of `rows`, in as many parts as memory asks for."""
     while True:
         try:
-            torch.manual_seed(_mixed(plan.how.seed, progress.step, learner.world.rank))
+            hardware.seed(_mixed(plan.how.seed, progress.step, learner.world.rank), learner.device)
             return _in_parts(learner, plan, rows, progress.halvings)
         except RuntimeError as error:
             finest = len(plan.parts(rows, progress.halvings)) == len(rows)
