@@ -207,6 +207,39 @@ def test_of_two_processes_one_may_be_killed(
         assert there.weights == whole.weights
 
 
+def test_a_signal_reaches_processes_that_train_together(
+    context: multiprocessing.context.ForkServerContext, place: Callable[..., Place]
+) -> None:
+    there = place("stop", launch="torchrun", processes=2)
+    with alive(context, there) as child:
+        while not there.steps:
+            time.sleep(0.002)
+        both = workers(there.folder)
+        assert child.pid
+        os.kill(child.pid, signal.SIGTERM)
+        child.join(60)
+        assert child.exitcode == 143
+    stopped = int((there.folder / "interrupted").read_text().split(" at step ")[1].split()[0])
+    assert there.steps[-1] == stopped
+    assert not any(Path(f"/proc/{each}").exists() for each in both)
+
+
+def test_a_group_ends_with_the_process_that_wanted_it(
+    context: multiprocessing.context.ForkServerContext, place: Callable[..., Place]
+) -> None:
+    there = place("orphans", launch="torchrun", processes=2)
+    with alive(context, there) as child:
+        while not there.steps:
+            time.sleep(0.002)
+        both = workers(there.folder)
+        child.kill()
+        child.join()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{each}").exists() for each in both):
+        assert time.monotonic() < deadline, "they train on"
+        time.sleep(0.1)
+
+
 def workers(folder: Path) -> list[int]:
     """The processes that torchrun started for a job."""
     found = []

@@ -251,7 +251,7 @@ def test_layers_that_are_computed_again_change_no_loss_even_with_dropout(body: s
         learner = small.learner(model, plan)
         assert learner.forward.packs
         found = [float(step.loss) for step in loop.steps(learner, plan, loop.Progress())]
-        assert not learner.release().is_gradient_checkpointing
+        assert not learner.release().is_activation_checkpointing
         return found
 
     assert np.abs(np.subtract(losses(True), losses(False))).max() <= 1e-5
