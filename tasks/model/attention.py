@@ -26,6 +26,10 @@ NAME = "packed"
 QUERY_KEY_VALUE = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))  # BERT and its kin; DistilBERT
 
 
+class Unpackable(Exception):
+    """A model asks for what packed rows cannot give: the next way of computing it is tried."""
+
+
 def attention(
     module: nn.Module,
     query: torch.Tensor,  # (1, heads, tokens, width); (1, heads, rows, width) where only first positions ask
@@ -46,7 +50,7 @@ def attention(
         or attention_mask is not None
         or any(others.get(name) is not None for name in ("softcap", "s_aux"))
     ):
-        raise NotImplementedError("this attention computes packed rows only, without soft caps, sinks or masks")
+        raise Unpackable("packed rows are computed without soft caps, sinks and masks of others")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     packed.asked += 1
     how: dict[str, Any] = {"dropout": dropout, "scaling": scaling, "bias": position_bias, "window": sliding_window}
@@ -134,7 +138,7 @@ class Hooks:
             as those of BERT for classification; it saves 14 % of a model of 6 layers.
 
     Raises:
-        NotImplementedError: the last layer is not built like BERT's.
+        Unpackable: the last layer is not built like BERT's.
     """
 
     def __init__(self, model: PreTrainedModel, first_only: bool) -> None:
@@ -269,4 +273,4 @@ def _last_layer(stack: nn.Module) -> tuple[nn.Module, nn.Module, list[nn.Module]
         for names in QUERY_KEY_VALUE:
             if all(hasattr(holder, name) for name in names):
                 return last, holder, [holder.get_submodule(name) for name in names[1:]]
-    raise NotImplementedError(f"{type(stack).__name__}: its last layer has no query of its own")
+    raise Unpackable(f"{type(stack).__name__}: its last layer has no query of its own")

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from tasks.data import batches
 from tasks.data.shards import Shard
 from tasks.model import architectures, hardware
-from tasks.model.attention import Hooks
+from tasks.model.attention import Hooks, Unpackable
 from tasks.model.packing import Pack
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _agrees(model: PreTrainedModel, way: Way, ragged: batches.Batch, expected: A
     packed = Pack(ragged.lengths).to(device)
     try:
         hooks = hooked(model, way)
-    except NotImplementedError:
+    except Unpackable:
         return False
     try:
         found = _answer(model, ragged, packed, device)

@@ -74,11 +74,13 @@ def together(folder: Path, job: Job) -> Trained:
     ]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     last: list[str] = []
-    with subprocess.Popen(command, start_new_session=True, text=True, **pipes) as group, _forwarded(group):
+    with subprocess.Popen(command, start_new_session=True, text=True, **pipes) as group, _forwarded(group) as seen:
         log.info("%d processes, started by torchrun", count)
         for line in group.stdout or ():
             last = [*last[-4:], line.rstrip()]
             log.info(line.rstrip())
+    if seen and not (folder / OUTCOME).exists():
+        raise Interrupted("E-INTERRUPTED", "before the first step: nothing was lost; start again", 128 + seen[0])
     return _told(folder, group.returncode, last)
 
 
@@ -98,7 +100,7 @@ def _told(folder: Path, status: int, last: list[str]) -> Trained:
 
 
 @contextmanager
-def _forwarded(group: subprocess.Popen[str]) -> Iterator[None]:
+def _forwarded(group: subprocess.Popen[str]) -> Iterator[list[int]]:
     """A signal to this process goes to the group, which saves its step; a second one ends it at once."""
     seen: list[int] = []
 
@@ -111,7 +113,7 @@ def _forwarded(group: subprocess.Popen[str]) -> Iterator[None]:
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield seen
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -36,7 +36,6 @@ class Pack:
         self.position = torch.from_numpy(position)  # (tokens,) of each token in its row
         self.place = torch.from_numpy(place)  # (tokens,) in the padded batch, whose places count row by row
         self.first = torch.from_numpy(begins)  # (rows,) where each row begins among the packed tokens
-        self.ends = torch.from_numpy(np.append(0, np.cumsum(sizes)).astype(np.int32))  # (rows + 1,)
         inside = np.minimum(np.arange(self.longest), sizes[:, None] - 1)
         self.source = torch.from_numpy(begins[:, None] + inside)  # (rows, longest) a token of the row for each place
         full = self.tokens == self.rows * self.longest
@@ -58,7 +57,7 @@ class Pack:
 
     def to(self, device: str) -> "Pack":
         """Moves the places to the device, without waiting for it."""
-        for name in ("position", "place", "first", "ends", "present", "source"):
+        for name in ("position", "place", "first", "present", "source"):
             tensor = getattr(self, name)
             setattr(self, name, tensor if tensor is None else tensor.to(device, non_blocking=True))
         return self

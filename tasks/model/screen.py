@@ -39,19 +39,6 @@ class Bar:
             log.info(line)
 
 
-class Silence(Bar):
-    """Shows nothing: of several processes one speaks."""
-
-    def __init__(self) -> None:
-        super().__init__(None, "", 0, 0)
-
-    def show(self, done: int, *, loss: float, speed: float) -> None:
-        """Nothing."""
-
-    def say(self, line: str) -> None:
-        """Nothing."""
-
-
 @contextmanager
 def bar(what: str, total: int, done: int = 0) -> Iterator[Bar]:
     """A bar for `total` steps, of which `done` are done."""

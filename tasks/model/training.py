@@ -65,11 +65,10 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     world.agree(progress.step)  # nobody writes the next checkpoint while another still reads this one
     plan = loop.Plan(rows, job.train, by_length=not learner.forward.packs)
     watch = Watch(learner.forward, validation, job.data.labels, job.task, job.train.metric, world)
-    if world.leads:
-        log.info("%d steps of %d rows, %s, from step %d", plan.total, job.train.batch, learner.says, progress.step)
+    log.info("%d steps of %d rows, %s, from step %d", plan.total, job.train.batch, learner.says, progress.step)
     curves = Curves(job.name, job.run_key)
-    shown = screen.bar("training", plan.total, progress.step) if world.leads else nullcontext(screen.Silence())
-    with curves if world.leads else nullcontext(), signals() as caught, shown as bar:
+    told = curves if world.leads else nullcontext()
+    with told, signals() as caught, screen.bar("training", plan.total, progress.step) as bar:
         Session(learner, plan, progress, watch, checkpoints, curves, bar, caught).run()
     checkpoints.load_best(learner)
     learner.decayed = plan.decayed(progress.best_step)

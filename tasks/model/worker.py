@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     world = World.joined(hardware.chosen())
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("vernal").setLevel(logging.INFO if world.leads else logging.ERROR)
+    logging.getLogger("vernal").setLevel(logging.INFO if world.leads else logging.ERROR)  # one speaks for all
     try:
         outcome = Outcome(trained=train(folder, Job.model_validate_json((folder / JOB).read_bytes()), world))
     except Coded as error:

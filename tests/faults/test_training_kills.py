@@ -175,8 +175,7 @@ def test_a_signal_saves_the_step_that_was_taken(
     for number in range(STOPS):
         there = place(f"stop-{number}")
         with alive(context, there) as child:
-            while not there.steps:
-                time.sleep(0.002)
+            await_checkpoint(there)
             child.join(draw.uniform(0, 0.5) * seconds)
             assert child.pid
             os.kill(child.pid, signal.SIGTERM)
@@ -198,8 +197,7 @@ def test_of_two_processes_one_may_be_killed(
     for number in range(RANKS):
         there = place(f"rank-{number}", **dials)
         with alive(context, there) as child:
-            while not there.steps:
-                time.sleep(0.002)
+            await_checkpoint(there)
             time.sleep(draw.uniform(0, 0.5))
             os.kill(draw.choice(workers(there.folder)), signal.SIGKILL)
             child.join(120)
@@ -212,8 +210,7 @@ def test_a_signal_reaches_processes_that_train_together(
 ) -> None:
     there = place("stop", launch="torchrun", processes=2)
     with alive(context, there) as child:
-        while not there.steps:
-            time.sleep(0.002)
+        await_checkpoint(there)
         both = workers(there.folder)
         assert child.pid
         os.kill(child.pid, signal.SIGTERM)
@@ -229,8 +226,7 @@ def test_a_group_ends_with_the_process_that_wanted_it(
 ) -> None:
     there = place("orphans", launch="torchrun", processes=2)
     with alive(context, there) as child:
-        while not there.steps:
-            time.sleep(0.002)
+        await_checkpoint(there)
         both = workers(there.folder)
         child.kill()
         child.join()
@@ -238,6 +234,12 @@ def test_a_group_ends_with_the_process_that_wanted_it(
     while any(Path(f"/proc/{each}").exists() for each in both):
         assert time.monotonic() < deadline, "they train on"
         time.sleep(0.1)
+
+
+def await_checkpoint(place: Place) -> None:
+    """Returns when the first checkpoint is there."""
+    while not place.steps:
+        time.sleep(0.002)
 
 
 def workers(folder: Path) -> list[int]:
