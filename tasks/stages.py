@@ -97,7 +97,7 @@ def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: reci
 
 
 def finetune(base: Checkpoint, shards: Shards, task: recipe.Task, train: recipe.Train) -> Key[Checkpoint]:
-    return Key("finetune", 2, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
+    return Key("finetune", 3, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
 
 
 def package(

@@ -33,7 +33,7 @@ class Unpackable(Exception):
 def attention(
     module: nn.Module,
     query: torch.Tensor,  # (1, heads, tokens, width); (1, heads, rows, width) where only first positions ask
-    key: torch.Tensor,  # (1, heads or groups, tokens, width)
+    key: torch.Tensor,  # (1, heads or groups, tokens, width); where first positions ask, not the real ones
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
@@ -54,11 +54,8 @@ def attention(
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     packed.asked += 1
     how: dict[str, Any] = {"dropout": dropout, "scaling": scaling, "bias": position_bias, "window": sliding_window}
-    if query.shape[2] != packed.tokens:
-        queries = query[0].transpose(0, 1)[:, :, None]  # (rows, heads, 1, width)
-        keys, values = (_already_apart(packed, each) for each in (key, value))
-        found = _attended(packed, queries, keys, values, causal=False, **how)
-        return found.transpose(1, 2)[:, 0][None], None
+    if packed.seen:
+        return _first_attended(packed, query[0].transpose(0, 1), dropout, scaling)[None], None
     stretches = [
         group.together(
             _attended(group, *(group.apart(each[:, :, tokens]) for each in (query, key, value)), causal=causal, **how)
@@ -71,14 +68,22 @@ def attention(
 AttentionInterface.register(NAME, attention)
 
 
-def _already_apart(packed: Pack, states: torch.Tensor) -> torch.Tensor:
-    """(1, longest x heads, rows, width), as the narrowed last layer hands it over, to (rows, heads, longest, width)."""
-    return states[0].transpose(0, 1).reshape(packed.rows, packed.longest, -1, states.shape[3]).transpose(1, 2)
+def _first_attended(packed: Pack, queries: torch.Tensor, dropout: float, scaling: float | None) -> torch.Tensor:
+    """What one query a row (rows, heads, width) finds among the keys that were set aside, without a grid of them."""
+    keys, values = (each.view(packed.tokens, *queries.shape[1:]) for each in packed.seen)
+    packed.seen = []
+    products = queries.index_select(0, packed.row) * keys
+    scores = products.sum(-1, dtype=torch.float32) * (scaling or queries.shape[-1] ** -0.5)  # (tokens, heads)
+    grid = scores.new_full((packed.rows * packed.longest, scores.shape[1]), float("-inf"))
+    weights = grid.index_copy(0, packed.place, scores).view(packed.rows, packed.longest, -1).softmax(1)
+    weights = dropping.drop(weights, dropout)
+    weighted = values * weights.flatten(0, 1).index_select(0, packed.place)[..., None].to(values.dtype)
+    return torch.zeros_like(queries).index_add(0, packed.row, weighted)
 
 
 def _attended(
     packed: Pack,
-    queries: torch.Tensor,  # (rows, heads, longest or 1, width)
+    queries: torch.Tensor,  # (rows, heads, longest, width)
     keys: torch.Tensor,  # (rows, heads or groups, longest, width)
     values: torch.Tensor,
     *,
@@ -88,7 +93,7 @@ def _attended(
     bias: torch.Tensor | None,
     window: int | None,
 ) -> torch.Tensor:
-    """(rows, heads, longest or 1, width)"""
+    """(rows, heads, longest, width)"""
     mask = _mask(packed, causal, bias, window, queries.device)
     grouped = queries.shape[1] != keys.shape[1]
     if not dropout or queries.device.type != "cpu":
@@ -104,7 +109,7 @@ def _attended(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(-1)
-    return (weights * dropping.mask(weights, dropout)) @ values
+    return dropping.drop(weights, dropout) @ values
 
 
 def _before(longest: int, device: torch.device) -> torch.Tensor:
@@ -222,15 +227,16 @@ class Hooks:
         def all_tokens(_: nn.Module, _given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             return (current[0].states,), named
 
-        def apart(_: nn.Module, _given: tuple[Any, ...], out: torch.Tensor) -> torch.Tensor:
-            # the layer goes on with (1, rows, ...): all that a row's query sees stands in the row's place
-            return current[0].unpack(out).flatten(1)[None]
+        def aside(_: nn.Module, _given: tuple[Any, ...], out: torch.Tensor) -> torch.Tensor:
+            # the layer goes on with (1, rows, ...), whose shape what it gets has
+            current[0].seen.append(out)
+            return out[:, : current[0].rows]
 
         self._pre(layer, begin)
         self._pre(holder, note)
         for projection in projections:
             self._pre(projection, all_tokens)
-            self.handles.append(projection.register_forward_hook(apart))
+            self.handles.append(projection.register_forward_hook(aside))
 
     def _pre(self, module: nn.Module, hook: Callable[..., Any]) -> None:
         self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))

@@ -22,7 +22,6 @@ from tasks.errors import Corrupt
 from tasks.model import architectures, hardware
 from tasks.model.forward import Forward
 
-BUDGET = 8192  # tokens computed at once, padding included
 GOLDEN_TOLERANCE = 1e-3  # of a probability: what another kind of processor may differ by
 
 Row = str | Sequence[str]  # a text, or its words
@@ -91,7 +90,7 @@ class Model:
     def _probabilities(self, encodings: list[Encoding]) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
         rows = [each.ids for each in encodings]
         with self.forward.examined():
-            for places in batches.by_budget([len(row) for row in rows], BUDGET):
+            for places in self.forward.at_once([len(row) for row in rows]):
                 logits = self.forward(batches.of_rows([rows[place] for place in places], self.forward.pad))
                 yield places, torch.softmax(logits, -1).cpu().numpy()
 

@@ -9,6 +9,7 @@ seeds, and layers computed a second time, see the same mask.
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 LANES = 2**16
@@ -19,9 +20,14 @@ class Dropout(nn.Dropout):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """States of any shape; in training, zero or scaled up."""
-        if not self.training or self.p == 0:
-            return states
-        return states * mask(states, self.p)
+        return drop(states, self.p if self.training else 0)
+
+
+def drop(states: torch.Tensor, p: float) -> torch.Tensor:
+    """States of any shape with a share of `p` of them zero, and the others scaled up for them."""
+    if p == 0:
+        return states
+    return states * mask(states, p) if states.device.type == "cpu" else functional.dropout(states, p)
 
 
 def mask(states: torch.Tensor, p: float) -> torch.Tensor:

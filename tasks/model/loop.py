@@ -28,8 +28,6 @@ from tasks.model.learner import Learner
 from tasks.model.world import ALONE, World
 from tasks.recipe import Train
 
-EVALUATION_BUDGET = 8192  # tokens computed at once, padding included
-
 log = logging.getLogger("vernal.loop")
 
 
@@ -168,7 +166,7 @@ def evaluate(forward: Forward, shard: Shard, world: World = ALONE) -> tuple[floa
     """
     predicted = np.full(len(shard.labels), IGNORED, np.int64)
     sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of labels
-    shared = list(batches.by_budget(shard.lengths, EVALUATION_BUDGET))[world.rank :: world.size]
+    shared = list(forward.at_once(shard.lengths))[world.rank :: world.size]
     with forward.examined():
         for rows in shared:
             batch = forward.batch(shard, rows)

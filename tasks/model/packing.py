@@ -34,15 +34,18 @@ class Pack:
         position = np.arange(self.tokens) - np.repeat(begins, sizes)
         place = np.repeat(np.arange(self.rows) * self.longest, sizes) + position
         self.position = torch.from_numpy(position)  # (tokens,) of each token in its row
+        self.row = torch.from_numpy(np.repeat(np.arange(self.rows), sizes))  # (tokens,) that each token is of
         self.place = torch.from_numpy(place)  # (tokens,) in the padded batch, whose places count row by row
         self.first = torch.from_numpy(begins)  # (rows,) where each row begins among the packed tokens
         inside = np.minimum(np.arange(self.longest), sizes[:, None] - 1)
-        self.source = torch.from_numpy(begins[:, None] + inside)  # (rows, longest) a token of the row for each place
+        self.source = torch.from_numpy(
+            (begins[:, None] + inside).ravel()
+        )  # (rows x longest,) what stands there
         full = self.tokens == self.rows * self.longest
         self.present = None if full else torch.from_numpy(np.arange(self.longest) < sizes[:, None])  # (rows, longest)
         self.states: torch.Tensor | None = None  # what came into a layer that goes on with first positions
+        self.seen: list[torch.Tensor] = []  # its keys and values, (1, tokens, heads x width) each
         self.kept: torch.Tensor | None = None  # (1, tokens or rows, width) states of layers that need no computing
-        self.heads: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.sizes = sizes
 
     @cached_property
@@ -57,7 +60,7 @@ class Pack:
 
     def to(self, device: str) -> "Pack":
         """Moves the places to the device, without waiting for it."""
-        for name in ("position", "place", "first", "present", "source"):
+        for name in ("position", "row", "place", "first", "present", "source"):
             tensor = getattr(self, name)
             setattr(self, name, tensor if tensor is None else tensor.to(device, non_blocking=True))
         return self
@@ -75,29 +78,19 @@ class Pack:
         """Queries, keys or values (1, heads, tokens, width) to (rows, heads, longest, width), row from row.
 
         Anything finite stands where there is no token: a mask hides it, and nothing comes back from there. One gather
-        does it, where zeros, a copy to places and a copy to heads would be three.
+        does it, where zeros and a copy to places would be two.
         """
         heads, width = states.shape[1], states.shape[3]
-        flat = states[0].transpose(0, 1).reshape(-1, width)
-        spread: torch.Tensor = _Spread.apply(flat, *self._of_heads(heads))  # type: ignore[no-untyped-call]
-        return spread.view(self.rows, heads, self.longest, width)
+        flat = states[0].transpose(0, 1).reshape(self.tokens, heads * width)
+        spread: torch.Tensor = _Spread.apply(flat, self.source, self.place)  # type: ignore[no-untyped-call]
+        return spread.view(self.rows, self.longest, heads, width).transpose(1, 2)
 
     def together(self, states: torch.Tensor) -> torch.Tensor:
         """What attention found (rows, heads, longest, width) to (1, tokens, heads, width)."""
         heads, width = states.shape[1], states.shape[3]
-        _, places = self._of_heads(heads)
-        found: torch.Tensor = _Together.apply(states.reshape(-1, width), places)  # type: ignore[no-untyped-call]
+        flat = states.transpose(1, 2).reshape(self.rows * self.longest, heads * width)
+        found: torch.Tensor = _Together.apply(flat, self.place)  # type: ignore[no-untyped-call]
         return found.view(1, self.tokens, heads, width)
-
-    def _of_heads(self, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
-        # which (token, head) stands at each (row, head, position), and where each (token, head) stands among those
-        if heads not in self.heads:
-            head = torch.arange(heads, device=self.place.device)
-            sources = self.source.view(self.rows, 1, self.longest) * heads + head[:, None]
-            row = (self.place - self.position) * heads
-            places = row[:, None] + head * self.longest + self.position[:, None]
-            self.heads[heads] = sources.flatten(), places.flatten()
-        return self.heads[heads]
 
 
 def _cuts(sizes: npt.NDArray[np.int64], begin: int = 0) -> list[int]:

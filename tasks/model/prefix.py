@@ -25,8 +25,6 @@ from tasks.model import attention, hardware
 from tasks.model.forward import Forward, probe
 from tasks.model.packing import Pack
 
-BUDGET = 8192  # tokens computed at once
-
 log = logging.getLogger("vernal.prefix")
 
 
@@ -149,7 +147,7 @@ class Prefix:
         offsets = np.arange(len(shard) + 1) if self.single else shard.offsets
         found: npt.NDArray[np.float32] | None = None
         with forward.examined():
-            for rows in batches.by_budget(shard.lengths, BUDGET):
+            for rows in forward.at_once(shard.lengths):
                 batch = forward.batch(shard, rows)
                 try:
                     forward(batch)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tasks.errors import Corrupt
-from tasks.model import bundle
+from tasks.model import bundle, forward
 from tests import makers
 
 TEXTS = [row["text"] for row in makers.messages(60, seed=9)]
@@ -55,7 +55,7 @@ def test_an_answer_does_not_depend_on_what_is_computed_with_it(
     model: bundle.Model = request.getfixturevalue(f"{kind}_model")
     rows = TEXTS if kind == "texts" else ROWS
     labels, scores = flat(model.predict(rows))
-    monkeypatch.setattr(bundle, "BUDGET", budget)
+    monkeypatch.setitem(forward.AT_ONCE, "cpu", budget)
     assert flat(model.predict(rows))[0] == labels
     assert flat(model.predict(rows))[1] == pytest.approx(scores, abs=1e-5)
 
