@@ -42,6 +42,7 @@ def explain(reference: str) -> dict[str, Any]:
         "versions": numbers,
         "lineage": {verb: record.digest for verb, record in made_from.items()},
         "inputs": made_from["ingest"].inputs if isinstance(made_from["ingest"], Snapshot) else {},
+        "computed": made_from["finetune"].computed if isinstance(made_from["finetune"], Checkpoint) else "",
         "rows": made_from["validate"].rows if isinstance(made_from["validate"], Checked) else {},
         "scores": made_from["evaluate"].scores if isinstance(made_from["evaluate"], Report) else {},
         "compared_with": before.number if before else None,
@@ -97,9 +98,10 @@ def as_text(page: dict[str, Any]) -> str:
         lines.append(f"    source file {name} changed since version {page['compared_with']}")
     for name, (old, new) in page["changed"].get("dials", {}).items():
         lines.append(f"    {name}: {old} -> {new}")
+    lines += ["", f"  trained {page['computed']}"]
     rows = "  ".join(f"{split} {count:,}" for split, count in sorted(page["rows"].items(), key=lambda each: -each[1]))
     scores = "  ".join(f"{name} {value:.4f}" for name, value in page["scores"].items())
-    return "\n".join([*lines, "", f"  rows   {rows}", f"  test   {scores}"])
+    return "\n".join([*lines, f"  rows    {rows}", f"  test    {scores}"])
 
 
 def _dials(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -98,6 +98,7 @@ class Checkpoint(Record):
     tokenizer: Digest | None = Field(default=None, description="digest of its tokenizer files")
     length: int | None = Field(default=None, description="longest row in tokens that it takes; None: no limit")
     steps: int = Field(default=0, ge=0, description="optimizer steps trained by us")
+    computed: str = Field(default="", description="how those steps were computed: rows packed or padded, arithmetic")
     scores: dict[str, float] = Field(default_factory=dict, description="validation metrics of the kept step")
 
 

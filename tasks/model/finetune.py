@@ -55,5 +55,6 @@ def finished(folder: Path, job: Job, trained: Trained) -> Checkpoint:
         tokenizer=stages.tokenizer_digest(files),
         length=job.data.length,
         steps=trained.steps,
+        computed=trained.computed,
         scores={name.removeprefix("validation_"): value for name, value in best.items() if name != "step"},
     )

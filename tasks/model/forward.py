@@ -67,9 +67,9 @@ class Forward:
 
     def __call__(self, batch: batches.Batch) -> torch.Tensor:
         """Logits in float32, (rows, labels), or (rows, longest, labels) where tokens are labelled."""
-        packed = Pack(batch.lengths).to(self.device) if self.packs else None
+        packed = Pack(batch.lengths, self.device) if self.packs else None
         if packed and batch.states is not None:
-            packed.kept = torch.from_numpy(batch.states).to(self.device, non_blocking=True)[None]
+            packed.kept = hardware.sent(batch.states, self.device)[None]
         with hardware.arithmetic(self.precision, self.device):
             called = self.called if self.model.training else self.model
             return _logits(called, batch, packed, self.device).float()
@@ -128,7 +128,7 @@ Answer = tuple[torch.Tensor, torch.Tensor]  # logits where there is a token, and
 
 
 def _agrees(model: PreTrainedModel, way: Way, ragged: batches.Batch, expected: Answer, device: str) -> bool:
-    packed = Pack(ragged.lengths).to(device)
+    packed = Pack(ragged.lengths, device)
     try:
         hooks = hooked(model, way)
     except Unpackable:
@@ -149,7 +149,7 @@ def _answer(model: PreTrainedModel, ragged: batches.Batch, packed: Pack | None, 
     deepest = next(each for each in model.parameters() if each.requires_grad)
     logits = _logits(model, ragged, packed, device)
     if logits.dim() == 3:
-        logits = logits[torch.from_numpy(ragged.mask).to(device).bool()]
+        logits = logits[hardware.sent(ragged.mask, device).bool()]
     weights = torch.linspace(-1, 1, logits.numel(), device=device).view_as(logits)  # no two outputs count the same
     (gradient,) = torch.autograd.grad((logits.float() * weights).sum(), deepest)
     return logits.detach(), gradient
@@ -163,7 +163,7 @@ def _near(found: torch.Tensor, expected: torch.Tensor) -> bool:
 
 
 def _logits(model: nn.Module, batch: batches.Batch, packed: Pack | None, device: str) -> torch.Tensor:
-    ids, mask = (torch.from_numpy(each).to(device, non_blocking=True) for each in (batch.ids, batch.mask))
+    ids, mask = (hardware.sent(each, device) for each in (batch.ids, batch.mask))
     travels = {"packed": packed} if packed else {}
     logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, **travels).logits
     return logits

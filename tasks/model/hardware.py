@@ -4,8 +4,10 @@ import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from infra.settings import settings
@@ -76,6 +78,12 @@ def seed(number: int, device: str) -> None:
     torch.default_generator.manual_seed(number)
     if device == "cuda":
         torch.cuda.manual_seed(number)
+
+
+def sent(numbers: npt.NDArray[Any], device: str) -> torch.Tensor:
+    """The numbers on the device; nobody waits until they are there."""
+    found = torch.from_numpy(numbers)
+    return found.pin_memory().to(device, non_blocking=True) if device == "cuda" else found
 
 
 def arithmetic(precision: str, device: str) -> AbstractContextManager[object]:

@@ -83,7 +83,7 @@ class Learner:
     def loss(self, batch: batches.Batch, labels: int) -> torch.Tensor:
         """The cross entropy of a part of a step that has `labels` labels in all: its share of their mean."""
         logits = self.forward(batch)
-        target = torch.from_numpy(batch.labels).to(self.device, non_blocking=True)
+        target = hardware.sent(batch.labels, self.device)
         return functional.cross_entropy(
             logits.flatten(0, -2),
             target.flatten(),

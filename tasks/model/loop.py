@@ -171,7 +171,7 @@ def evaluate(forward: Forward, shard: Shard, world: World = ALONE) -> tuple[floa
         for rows in shared:
             batch = forward.batch(shard, rows)
             logits = forward(batch)
-            target = torch.from_numpy(batch.labels).to(forward.device)
+            target = hardware.sent(batch.labels, forward.device)
             sums[0] += functional.cross_entropy(
                 logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
             ).cpu()

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tasks.model import hardware
+
 WORTH = 8192  # scores of a head that must be saved, for rows to be computed apart from longer ones
 
 
@@ -26,27 +28,28 @@ class Pack:
             the longest of them.
     """
 
-    def __init__(self, lengths: Sequence[int] | npt.NDArray[np.int64]) -> None:
+    def __init__(self, lengths: Sequence[int] | npt.NDArray[np.int64], device: str = "cpu") -> None:
         sizes = np.asarray(lengths, np.int64)
+        self.sizes, self.device = sizes, device
         self.asked = 0  # how often attention was computed over these rows
         self.rows, self.longest, self.tokens = len(sizes), int(sizes.max()), int(sizes.sum())
         begins = np.cumsum(sizes) - sizes
-        position = np.arange(self.tokens) - np.repeat(begins, sizes)
-        place = np.repeat(np.arange(self.rows) * self.longest, sizes) + position
-        self.position = torch.from_numpy(position)  # (tokens,) of each token in its row
-        self.row = torch.from_numpy(np.repeat(np.arange(self.rows), sizes))  # (tokens,) that each token is of
-        self.place = torch.from_numpy(place)  # (tokens,) in the padded batch, whose places count row by row
-        self.first = torch.from_numpy(begins)  # (rows,) where each row begins among the packed tokens
+        row = np.repeat(np.arange(self.rows), sizes)
+        position = np.arange(self.tokens) - begins[row]
         inside = np.minimum(np.arange(self.longest), sizes[:, None] - 1)
-        self.source = torch.from_numpy(
-            (begins[:, None] + inside).ravel()
-        )  # (rows x longest,) what stands there
-        full = self.tokens == self.rows * self.longest
-        self.present = None if full else torch.from_numpy(np.arange(self.longest) < sizes[:, None])  # (rows, longest)
+        present = np.arange(self.longest) < sizes[:, None]
+        self.row = self._sent(row)  # (tokens,) of each token
+        self.position = self._sent(position)  # (tokens,) of each token in its row
+        self.place = self._sent(row * self.longest + position)  # (tokens,) in the padded batch, counted row by row
+        self.first = self._sent(begins)  # (rows,) where each row begins among the packed tokens
+        self.source = self._sent((begins[:, None] + inside).ravel())  # (rows x longest,) what stands at each place
+        self.present = None if present.all() else self._sent(present)  # (rows, longest)
         self.states: torch.Tensor | None = None  # what came into a layer that goes on with first positions
         self.seen: list[torch.Tensor] = []  # its keys and values, (1, tokens, heads x width) each
         self.kept: torch.Tensor | None = None  # (1, tokens or rows, width) states of layers that need no computing
-        self.sizes = sizes
+
+    def _sent(self, places: npt.NDArray[Any]) -> torch.Tensor:
+        return hardware.sent(places, self.device)
 
     @cached_property
     def groups(self) -> list[tuple[slice, "Pack"]]:
@@ -55,15 +58,7 @@ class Pack:
         if len(edges) == 2:
             return [(slice(None), self)]
         ends = np.append(0, np.cumsum(self.sizes))
-        device = str(self.place.device)
-        return [(slice(int(ends[a]), int(ends[b])), Pack(self.sizes[a:b]).to(device)) for a, b in pairwise(edges)]
-
-    def to(self, device: str) -> "Pack":
-        """Moves the places to the device, without waiting for it."""
-        for name in ("position", "row", "place", "first", "present", "source"):
-            tensor = getattr(self, name)
-            setattr(self, name, tensor if tensor is None else tensor.to(device, non_blocking=True))
-        return self
+        return [(slice(int(ends[a]), int(ends[b])), Pack(self.sizes[a:b], self.device)) for a, b in pairwise(edges)]
 
     def pack(self, padded: torch.Tensor) -> torch.Tensor:
         """(rows, longest, ...) to (1, tokens, ...)."""

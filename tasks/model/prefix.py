@@ -76,9 +76,8 @@ class Layers:
         handles = [each.register_forward_hook(note) for each in self.stack.modules()]
         batch = probe(model)
         with torch.no_grad():
-            device = next(model.parameters()).device
-            given = {"input_ids": batch.ids, "attention_mask": batch.mask}
-            model(**{name: torch.from_numpy(each).to(device) for name, each in given.items()})
+            ids, mask = (hardware.sent(each, model.device.type) for each in (batch.ids, batch.mask))
+            model(input_ids=ids, attention_mask=mask)
         for handle in (ends, *handles):
             handle.remove()
         for part in still:
@@ -157,7 +156,7 @@ class Prefix:
                 if found is None:
                     found = _room((int(offsets[-1]), states.shape[-1]), file)
                 if not self.layers.learning and not self.single:
-                    states = states[torch.from_numpy(batch.mask).bool().to(states.device)]
+                    states = states[hardware.sent(batch.mask, forward.device).bool()]
                 found[batches.tokens_of(offsets, rows)] = states.float().flatten(0, 1 if states.dim() == 3 else 0).cpu()
         assert found is not None
         log.info("%.0f MB of states below the layers that learn, computed once", found.nbytes / 1e6)

@@ -42,6 +42,7 @@ class Trained(BaseModel):
     architecture: str
     parameters: int
     steps: int
+    computed: str
     best_step: int
     history: tuple[dict[str, float], ...]
 
@@ -72,6 +73,7 @@ def train(folder: Path, job: Job, world: World) -> Trained:
         Session(learner, plan, progress, watch, checkpoints, curves, bar, caught).run()
     checkpoints.load_best(learner)
     learner.decayed = plan.decayed(progress.best_step)
+    computed = learner.says
     model = learner.release()
     if world.leads:
         model.cpu().save_pretrained(folder / "trained")
@@ -79,6 +81,7 @@ def train(folder: Path, job: Job, world: World) -> Trained:
         architecture=model.config.model_type,
         parameters=model.num_parameters(),
         steps=progress.step,
+        computed=computed,
         best_step=progress.best_step,
         history=tuple(progress.history),
     )
