@@ -110,6 +110,11 @@ def quiet_prefect() -> None:
         os.environ.setdefault(name, value)
 
 
+def repeatable_cublas() -> None:
+    """Scratch memory of one size for cuBLAS, which then sums in the same order each time; what the user set stays."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def prefect_url() -> str:
     """The API of the Prefect server that the environment names; a profile of Prefect's may name another."""
     return os.environ.get("PREFECT_API_URL", "")

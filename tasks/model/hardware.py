@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from infra.settings import settings
+from infra.settings import repeatable_cublas, settings
 from tasks.recipe import Train
 
 SMALL = 5_000_000  # parameters
@@ -78,6 +78,17 @@ def seed(number: int, device: str) -> None:
     torch.default_generator.manual_seed(number)
     if device == "cuda":
         torch.cuda.manual_seed(number)
+
+
+def repeatable(device: str) -> None:
+    """Lets a GPU sum in the same order every time, as a CPU does: a resumed run ends with the same bytes.
+
+    PyTorch warns where it has no such kernel.
+    """
+    if device == "cuda":
+        repeatable_cublas()
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nobody reads it
 
 
 def sent(numbers: npt.NDArray[Any], device: str) -> torch.Tensor:

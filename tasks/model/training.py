@@ -54,6 +54,7 @@ def train(folder: Path, job: Job, world: World) -> Trained:
         BadInput: E-DIVERGED, the loss is no number any more.
         Interrupted: E-INTERRUPTED, a signal came; the step is saved.
     """
+    hardware.repeatable(world.device)
     model = model_of(folder, job)
     hardware.share_cores(model.num_parameters())
     rows, validation = (shards.read(folder / "shards" / split) for split in ("train", "validation"))
