@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from infra.settings import settings
 from tasks import stages
+from tasks.data.shards import Writer
 from tasks.recipe import Recipe
 from tasks.records import Bundle, Checked, Checkpoint, Report, Shards
 
@@ -55,6 +57,12 @@ def sentences(rows: int, seed: int = 0) -> list[dict[str, list[str]]]:
                 tags += [f"B-{kind}", f"I-{kind}"][: len(names)]
         found.append({"tokens": words, "tags": tags})
     return found
+
+
+def add(writer: Writer, rows: Sequence[Sequence[int]], labels: Iterable[int]) -> None:
+    """Rows of token ids to a shard, and their labels: one a row, or one a token."""
+    tokens = np.fromiter(chain.from_iterable(rows), np.uint32)
+    writer.append(tokens, np.fromiter(map(len, rows), np.int64), np.fromiter(labels, np.int32))
 
 
 def recipe(task: str = "text-classification", **sections: Any) -> Recipe:

@@ -10,10 +10,8 @@ Dataset, one core). All files are appended to as batches arrive, so that a corpu
 """
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +74,8 @@ class Writer:
         self.files = {name: (folder / f"{name}.bin").open("wb") for name in ("tokens", "offsets", "labels")}
         self.files["offsets"].write(np.zeros(1, np.int64).tobytes())
 
-    def add(self, rows: Sequence[Sequence[int]], labels: Iterable[int]) -> None:
-        """Token ids of a batch of rows, and its labels: one a row, or one a token, in the same order."""
-        tokens = np.fromiter(chain.from_iterable(rows), np.uint32)
-        self.append(tokens, np.fromiter(map(len, rows), np.int64), np.fromiter(labels, np.int32))
-
     def append(self, tokens: Ints, lengths: Ints, labels: Ints) -> None:
-        """A batch that is flat already: token ids (tokens,), lengths (rows,), labels (rows,) or (tokens,).
+        """A batch of rows, one after another: token ids (tokens,), lengths (rows,), labels (rows,) or (tokens,).
 
         Raises:
             OverflowError: an id does not fit a vocabulary of the size that was told.

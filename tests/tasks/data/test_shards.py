@@ -10,13 +10,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tasks.data import shards
+from tests import makers
 
 ROWS = st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=12), min_size=1, max_size=30)
 
 
 def written(folder: Path, rows: list[list[int]], labels: list[int], per_token: bool = False) -> shards.Shard:
     with shards.Writer(folder, 1000, per_token=per_token) as writer:
-        writer.add(rows, labels)
+        makers.add(writer, rows, labels)
     return shards.read(folder)
 
 
@@ -29,7 +30,7 @@ def test_no_row_is_lost_or_doubled_however_the_batches_are_cut(
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
     with shards.Writer(folder, 1000, per_token=False) as writer:
         for first, last in pairwise(edges):
-            writer.add(rows[first:last], range(first, last))
+            makers.add(writer, rows[first:last], range(first, last))
     read = shards.read(folder)
     assert [read.row(place)[0].tolist() for place in range(len(read))] == rows
     assert read.labels.tolist() == list(range(len(rows)))
@@ -60,7 +61,7 @@ def test_a_shard_is_mapped_and_not_read_into_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("vocabulary", "kind"), [(65_536, np.uint16), (65_537, np.uint32)])
 def test_tokens_take_two_bytes_as_long_as_every_id_fits(tmp_path: Path, vocabulary: int, kind: type) -> None:
     with shards.Writer(tmp_path / "train", vocabulary, per_token=False) as writer:
-        writer.add([[0, vocabulary - 1]], [0])
+        makers.add(writer, [[0, vocabulary - 1]], [0])
     read = shards.read(tmp_path / "train")
     assert read.tokens.dtype == kind
     assert read.tokens.tolist() == [0, vocabulary - 1]
@@ -68,7 +69,7 @@ def test_tokens_take_two_bytes_as_long_as_every_id_fits(tmp_path: Path, vocabula
 
 def test_an_id_that_does_not_fit_is_not_written_as_another(tmp_path: Path) -> None:
     with shards.Writer(tmp_path / "train", 100, per_token=False) as writer, pytest.raises(OverflowError, match="65536"):
-        writer.add([[1, 65_536]], [0])
+        makers.add(writer, [[1, 65_536]], [0])
 
 
 def test_a_row_costs_its_tokens_and_twelve_bytes(tmp_path: Path) -> None:
