@@ -1,6 +1,8 @@
 """The `vernal` command. Its help and `check` import neither torch nor Prefect nor MLflow."""
 
 import argparse
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     given = parser().parse_args(arguments)
+    atexit.register(gc.freeze)  # an interpreter that ends looks for garbage in all it has: two seconds after a run
     from flows import commands
     from tasks.errors import Coded
 

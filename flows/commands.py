@@ -1,6 +1,7 @@
 """The commands: each does one thing, prints it, and returns an exit code."""
 
 import argparse
+import gc
 import json
 import logging
 import signal
@@ -39,15 +40,26 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
     quiet_prefect()
     with _stoppable(), ExitStack() as stack:
         server = None if prefect_url() else stack.enter_context(LocalPrefect())
-        from prefect.logging.handlers import APILogHandler
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        with _nothing_to_collect():
+            from prefect.logging.handlers import APILogHandler
+            from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        from flows.retrain import retrain
-
+            from flows.retrain import retrain
         if server and not PREFECT_API_URL.value():  # a profile may name one as well
             stack.enter_context(temporary_settings({PREFECT_API_URL: server.wait()}))
             stack.callback(APILogHandler().flush)  # while there is a server to take the last lines
         retrain(what, str(beside))
+
+
+@contextmanager
+def _nothing_to_collect() -> Iterator[None]:
+    """For imports: what they make stays, and looking through it for garbage takes a second, now and in the training."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager
