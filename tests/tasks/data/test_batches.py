@@ -1,5 +1,6 @@
 """Every row once, in an order that is known before the run."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,19 @@ def test_the_budget_counts_padding_and_only_a_row_longer_than_it_goes_over(lengt
     assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
     for rows in found:
         assert len(rows) * lengths[rows].max() <= budget or len(rows) == 1
+
+
+@examples(max_examples=200, deadline=None)
+@given(lengths=LENGTHS, budget=st.integers(1, 200), most=st.integers(1, 40))
+def test_parts_of_a_batch_take_the_longest_rows_that_still_fit(lengths: Ints, budget: int, most: int) -> None:
+    rows = np.arange(len(lengths)) + 1000
+    parts = batches.parted(rows, lengths, budget, most)
+    tokens = [[int(lengths[row - 1000]) for row in part] for part in parts]
+    assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
+    assert [length for part in tokens for length in part] == sorted(lengths.tolist(), reverse=True)
+    for part, later in pairwise([*tokens, [budget]]):
+        assert (len(part) <= most and sum(part) <= budget) or len(part) == 1
+        assert len(part) == most or sum(part) + later[0] > budget
 
 
 def test_a_subset_is_drawn_by_its_seed() -> None:
