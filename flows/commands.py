@@ -42,11 +42,12 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
         server = None if prefect_url() else stack.enter_context(LocalPrefect())
         with _nothing_to_collect():
             from prefect.logging.handlers import APILogHandler
-            from prefect.settings import PREFECT_API_URL, temporary_settings
+            from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
             from flows.retrain import retrain
         if server and not PREFECT_API_URL.value():  # a profile may name one as well
-            stack.enter_context(temporary_settings({PREFECT_API_URL: server.wait()}))
+            own = {PREFECT_API_URL: server.wait(), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+            stack.enter_context(temporary_settings(own))  # it ends with the run, so nobody would miss a heartbeat
             stack.callback(APILogHandler().flush)  # while there is a server to take the last lines
         retrain(what, str(beside))
 
