@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 EVERY = 30.0  # seconds between lines where there is no terminal
+REDRAWN = 2  # times a second; with rich's own 10 a step of MiniLM cost 2.8 % more when watched, now 0.6 %
 
 log = logging.getLogger("vernal.progress")
 
@@ -45,6 +46,11 @@ def bar(what: str, total: int, done: int = 0) -> Iterator[Bar]:
     if not sys.stderr.isatty():
         yield Bar(None, what, total, done)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    with display(Console(stderr=True)) as progress:
         yield Bar(progress, what, total, done)
+
+
+def display(console: Console) -> Progress:
+    """The bar on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
+    return Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=REDRAWN)

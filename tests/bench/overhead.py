@@ -18,7 +18,6 @@ from typing import Any
 from unittest import mock
 
 from rich.console import Console
-from rich.progress import Progress
 from transformers import BertConfig, PreTrainedModel
 
 from infra.settings import settings
@@ -28,7 +27,7 @@ from tasks.model import loop
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import PAUSE, Curves
 from tasks.model.learner import Learner
-from tasks.model.screen import Bar
+from tasks.model.screen import Bar, display
 from tasks.model.session import LOGGED, Session, Watch
 from tests import makers
 from tests.bench import data, ours
@@ -100,7 +99,7 @@ class Watched:
         labels = tuple(map(str, range(77)))
         learner = Learner(model, shard, dials)
         watch = Watch(learner.forward, shard, labels, "text-classification", None)
-        self.progress = Progress(console=Console(file=io.StringIO(), force_terminal=True))
+        self.progress = display(Console(file=io.StringIO(), force_terminal=True))
         self.session = Session(
             learner,
             loop.Plan(shard, dials),
