@@ -85,12 +85,13 @@ def serve(port: int) -> None:
         os._exit(0)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    gc.disable()  # while what stays is imported: half a second
-    from prefect.server.api.server import create_app
-
+    app = "prefect.server.api.server:create_app"
+    config = uvicorn.Config(app, factory=True, host="127.0.0.1", port=port, log_level="error")
+    gc.disable()  # what is imported stays, and looking through it for garbage takes half a second
+    config.load()
     gc.freeze()
     gc.enable()
-    uvicorn.run(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")
+    uvicorn.Server(config).run()
 
 
 if __name__ == "__main__":
