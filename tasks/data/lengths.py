@@ -138,12 +138,24 @@ def _of_sample(recipe: Recipe, said: list[Said], rows: dict[Split, float], token
     tokens = {split: int(count * lengths.mean()) for split, count in rows.items()}
     wanted = recipe.tokens.tokenizer
     vocabulary = tokenizer.get_vocab_size() if wanted == "base" else wanted.vocabulary
-    used = min(vocabulary, _different(ids, rows["train"]) if wanted == "base" else vocabulary)
+    used = min(vocabulary, different(ids, rows["train"]) if wanted == "base" else vocabulary)
     return Lengths(lengths, int(rows["train"]), tokens, used, vocabulary, f"from {len(said):,} rows of the source")
 
 
-def _different(ids: list[list[int]], rows: float) -> int:
-    """Different tokens among `rows` rows: grown from a sample as its own second half grew it (Heaps 1978)."""
-    half, whole = (len(set().union(*ids[:count])) for count in (max(1, len(ids) // 2), len(ids)))
-    grown: float = whole * (max(rows, len(ids)) / len(ids)) ** math.log2(whole / half)
-    return round(grown)
+def different(ids: list[list[int]], rows: float) -> int:
+    """Different tokens among `rows` rows, of which these are a sample.
+
+    Their number grows by a power of the rows (Heaps 1978) that falls as it grows: how much by, two doublings of the
+    sample tell. Of banking77, sst2 and conll2003 it finds 2,021, 13,932 and 11,781; there are 2,353, 11,572 and 14,097.
+    """
+    quarter, half, whole = (len(set[int]().union(*ids[::step])) for step in (4, 2, 1))
+    if not quarter < half < whole:
+        return whole
+    before, power = math.log2(half / quarter), math.log2(whole / half)
+    falls = min(1.0, power / before)
+    found, doublings = float(whole), math.log2(max(1.0, rows / len(ids)))
+    while doublings > 0:
+        power *= falls
+        found *= 2 ** (power * min(1.0, doublings))
+        doublings -= 1
+    return round(found)

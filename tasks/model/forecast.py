@@ -7,7 +7,8 @@ What is counted, in bytes, for a model of P parameters of which L learn:
     gradients     4 L, and 4 L more where a group of processes averages them
     activations   what a part of a step keeps for its backward pass: `Shape.kept`, counted from the graph
     copies        12 L: weights and moments, while a thread writes a checkpoint; they never lie on a GPU
-    evaluation    8,192 tokens at once, without a backward pass
+    exam          8,192 tokens at once, without a backward pass; on a CPU the bundle too, mapped from its file beside
+                  all that the training has left in the heap, and the packages that draw the report
     libraries     interpreter and packages, on a CPU
     gaps          what the heap of a CPU has grown beyond what is in it: see `grown`
 
@@ -36,8 +37,11 @@ from tasks.data.lengths import Lengths, of_shards, of_source
 from tasks.model.bases import Base
 from tasks.records import Checkpoint, Record, Shards
 
-LIBRARIES = 810_000_000  # bytes that a run of one layer of width 16 took
-GAPS, SETTLED = 0.8, 90  # bytes for each that comes and goes in a step, and steps until two thirds of them are there
+LIBRARIES = 730_000_000  # bytes at the end of training one layer of width 16
+REPORT = 80_000_000  # bytes that the exam of this layer and its report added
+GAPS, SETTLED = 1.0, 90  # bytes for each that comes and goes in a step, and parts until two thirds of them are there
+MAPPED = 32 << 20  # bytes from which on glibc gives a block memory of its own; smaller ones find room in the heap
+TRIMMED = 1 / 3  # of what a step took: given back when the training is over
 BUDGET = 8192  # tokens of an evaluation at once
 ENCODED = 150  # bytes of a token in the exam, as the tokenizer hands it over
 EPOCHS = 3  # looked at for the largest batch
@@ -215,39 +219,45 @@ def memory(what: recipe.Recipe, shape: Shape, rows: Lengths, device: str, parame
     processes = (how.processes or 1) if how.launch == "torchrun" else 1
     part, several = largest(rows, how, shape.kind in PADDED, processes)
     narrowed = how.top_layers is None and not shape.crossed and rows.used <= 0.9 * shape.vocabulary
-    weights = 4 * (parameters + (rows.used * shape.width if narrowed else 0))
     learned = learning(shape, rows, how, parameters, narrowed)
     gradients = 4 * learned * (2 if processes > 1 else 1)
     kept = activations(shape, part, what, device)
-    step = max(gradients, kept) if not several and processes == 1 else gradients + kept
+    step = gradients + kept if several > 1 or processes > 1 else max(gradients, kept)
     found = {
         "libraries": LIBRARIES * on_cpu,
-        "weights": weights,
+        "weights": 4 * (parameters + (rows.used * shape.width if narrowed else 0)),
         "optimizer": 8 * learned,
         "gradients and activations": step,
-        "copies for a checkpoint": 12 * learned * on_cpu,
-        "states of frozen layers": frozen(shape, rows, how) * on_cpu,
-        "evaluation": evaluation(shape, rows, on_cpu),
     }
-    if on_cpu:
-        changing = 12 * learned + gradients + kept
-        exam = ENCODED * rows.tokens["test"]
-        loading = 8 * parameters - 20 * learned  # three times the weights, before anything learns
-        found["gaps in the heap"] = max(round(grown(rows, how) * changing), exam - changing, loading)
-    else:
-        found["evaluation"] = max(0, found["evaluation"] - step)
+    if not on_cpu:
+        found["exam"] = max(0, sum(evaluation(shape, rows)) - step)
+        return Forecast(device, found, part.tokens, rows.told, processes)
+    copies = 12 * learned
+    changing = copies + gradients + kept
+    loading = 8 * parameters - 20 * learned  # three times the weights, before anything learns
+    validation = sum(block for block in evaluation(shape, rows) if block >= MAPPED)
+    encoded = max(0, ENCODED * rows.tokens["test"] - changing)
+    exam = REPORT + 4 * parameters + validation + encoded - round(TRIMMED * step)
+    found |= {
+        "copies for a checkpoint": copies,
+        "states of frozen layers": frozen(shape, rows, how),
+        "gaps in the heap": max(round(grown(rows, how, several) * changing), loading),
+        "exam": max(exam, validation),
+    }
     return Forecast(device, found, part.tokens, rows.told, processes)
 
 
-def grown(rows: Lengths, how: recipe.Train) -> float:
-    """Bytes of gaps in the heap for each byte that comes and goes in a step.
+def grown(rows: Lengths, how: recipe.Train, several: int) -> float:
+    """Bytes of gaps in the heap for each byte that comes and goes in a step of `several` parts.
 
-    Rows differ, so every step asks for blocks of other sizes, and the heap of glibc (2.36, which aligns blocks by
-    cutting larger ones) gives nothing back between those that stay. Measured on MiniLM, batch 32: gaps of 14, 36, 77,
-    120 and 160 % of activations and gradients after 2, 20, 60, 120 and 280 steps; copies for checkpoints fill half.
+    Rows differ, so every part asks for blocks of other sizes, and the heap of glibc (2.36, which aligns blocks by
+    cutting larger ones) gives nothing back between those that stay. Measured on MiniLM, batch 32, without checkpoints:
+    gaps of 14, 36, 77, 120 and 160 % of activations and gradients after 2, 20, 60, 120 and 280 steps, an exponential
+    approach. In whole runs of eight sizes, copies included, they came to between 0 and 160 % of all that changes: this
+    is the least certain part of a forecast.
     """
     steps = how.epochs * math.ceil(min(rows.rows, how.max_rows or rows.rows) / how.batch)
-    return GAPS * (1 - math.exp(-steps / SETTLED))
+    return GAPS * (1 - math.exp(-steps * several / SETTLED))
 
 
 def learning(shape: Shape, rows: Lengths, how: recipe.Train, parameters: int, narrowed: bool) -> int:
@@ -275,13 +285,14 @@ def activations(shape: Shape, part: Part, what: recipe.Recipe, device: str) -> i
     return round(layers * layer + around + passing + cast)
 
 
-def evaluation(shape: Shape, rows: Lengths, on_cpu: bool) -> int:
-    """Bytes of a layer that computes as many tokens as an evaluation does at once, without a backward pass."""
+def evaluation(shape: Shape, rows: Lengths) -> list[int]:
+    """Bytes of each block of a feed-forward layer, over as many tokens as are evaluated at once."""
     most = max(rows.tokens["validation"], rows.tokens["test"])
     tokens = max(min(BUDGET, most), int(rows.train.max()))
-    forward = (3 if shape.gated else 2) * shape.inner + 3 * shape.width
-    attention = 7 * shape.width + 2 * shape.keys
-    return 4 * tokens * max(forward, attention)
+    widths = [shape.inner] * (3 if shape.gated else 2) + [shape.width] * 3
+    if shape.kind == "modernbert":
+        widths = [2 * shape.inner, *widths[1:]]  # both halves in one product
+    return [4 * tokens * width for width in widths]
 
 
 def frozen(shape: Shape, rows: Lengths, how: recipe.Train) -> int:
@@ -292,8 +303,8 @@ def frozen(shape: Shape, rows: Lengths, how: recipe.Train) -> int:
     return states if states <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8 else 0
 
 
-def largest(rows: Lengths, how: recipe.Train, padded: bool, processes: int = 1) -> tuple[Part, bool]:
-    """The part of a step with the most tokens, and whether its step has others: batches are those of the first epochs.
+def largest(rows: Lengths, how: recipe.Train, padded: bool, processes: int = 1) -> tuple[Part, int]:
+    """The part of a step with the most tokens, and the number of its step's parts; of the first epochs' batches.
 
     Where only a sample of the rows is known, a dataset of as many is drawn from it.
     """
@@ -313,4 +324,4 @@ def largest(rows: Lengths, how: recipe.Train, padded: bool, processes: int = 1) 
     first = lengths[max(parts, key=lambda part: int(lengths[part].sum()))]
     if padded:
         first = np.full(len(first), first.max())
-    return Part(int(first.sum()), int((first**2).sum())), len(parts) > 1
+    return Part(int(first.sum()), int((first**2).sum())), len(parts)

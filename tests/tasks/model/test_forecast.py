@@ -14,13 +14,14 @@ import transformers as hf
 from transformers import PreTrainedModel
 
 from tasks.data import batches
-from tasks.data.lengths import Lengths, of_shards, of_source
+from tasks.data.lengths import SAMPLE, Lengths, different, of_shards, of_source
 from tasks.data.sources import resolve
 from tasks.model import dropout, forecast
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
 from tasks.recipe import Train
 from tests import makers
+from tests.bench import data
 from tests.tasks.model import families, small
 
 ROOT = Path(__file__).parents[3]
@@ -116,10 +117,10 @@ def test_as_many_parameters_learn_as_in_the_learner(top_layers: int | None) -> N
 
 def test_the_largest_part_of_rows_of_one_length_is_a_batch_until_the_budget_parts_it() -> None:
     rows = known([10] * 64)
-    assert forecast.largest(rows, Train(batch=16), padded=False) == (forecast.Part(160, 1600), False)
-    assert forecast.largest(rows, Train(batch=16, token_budget=50), padded=False) == (forecast.Part(50, 500), True)
-    assert forecast.largest(rows, Train(batch=16, micro_batch=2), padded=False) == (forecast.Part(20, 200), True)
-    assert forecast.largest(rows, Train(batch=16), False, processes=4) == (forecast.Part(40, 400), False)
+    assert forecast.largest(rows, Train(batch=16), padded=False) == (forecast.Part(160, 1600), 1)
+    assert forecast.largest(rows, Train(batch=16, token_budget=50), padded=False) == (forecast.Part(50, 500), 4)
+    assert forecast.largest(rows, Train(batch=16, micro_batch=2), padded=False) == (forecast.Part(20, 200), 8)
+    assert forecast.largest(rows, Train(batch=16), False, processes=4) == (forecast.Part(40, 400), 1)
 
 
 def test_the_largest_part_is_that_of_the_steps_to_come() -> None:
@@ -127,7 +128,7 @@ def test_the_largest_part_is_that_of_the_steps_to_come() -> None:
     part, several = forecast.largest(known(lengths.tolist()), Train(batch=32, epochs=2, seed=5), padded=False)
     steps = [step for epoch in (0, 1) for step in batches.epoch_of(np.arange(300), None, 32, 5, epoch)]
     assert part.tokens == max(int(lengths[step].sum()) for step in steps)
-    assert not several
+    assert several == 1
 
 
 def test_dials_that_save_memory_lower_the_forecast() -> None:
@@ -148,7 +149,7 @@ def test_on_cuda_no_libraries_no_copies_and_no_heap_are_counted() -> None:
     shape = shape_of(small.bert())
     found = forecast.memory(makers.recipe(), shape, known([10] * 64), "cuda", shape.parameters)
     named = {name for name, size in found.parts.items() if size}
-    assert named <= {"weights", "optimizer", "gradients and activations", "evaluation"}
+    assert named <= {"weights", "optimizer", "gradients and activations", "exam"}
     assert found.parts["weights"] >= 4 * shape.parameters
     assert "the GPU" in str(found)
 
@@ -163,6 +164,19 @@ def test_rows_of_a_source_are_sampled_as_long_as_the_shards_will_have_them(tmp_p
     assert sampled.rows == pytest.approx(exact.rows, rel=0.05)
     assert sampled.train.mean() == pytest.approx(exact.train.mean(), rel=0.05)
     assert sampled.tokens["test"] == pytest.approx(exact.tokens["test"], rel=0.1)
+
+
+@pytest.mark.parametrize("dataset", data.DATASETS)
+def test_a_sample_tells_how_many_different_tokens_there_will_be(dataset: str, datasets: Path) -> None:
+    words = [text.lower().split() for text in data.read(dataset, "train").texts]
+    numbers = {word: number for number, word in enumerate(sorted({word for row in words for word in row}))}
+    ids = [[numbers[word] for word in row] for row in words]
+    found = different(ids[:SAMPLE], len(ids))  # of whole words, of which there is no end; pieces of words are easier
+    assert 1 / 1.5 < found / len(numbers) < 1.5
+
+
+def test_a_sample_that_is_everything_tells_exactly() -> None:
+    assert different([[1, 2], [2, 3], [4], [5, 1]], 4) == 5
 
 
 def test_what_cannot_be_sampled_is_taken_to_be_as_long_as_it_may_be() -> None:
