@@ -24,6 +24,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ class Forecast:
         where = "this machine's cpu" if self.device == "cpu" else "the GPU, for tensors"
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         told = f"{self.step:,} tokens at once, {self.rows}"
-        return f"about {self.total / 1e9:.1f} GB of memory on {where}{each} ({made} GB; {told})"
+        return f"about {self.total / 1e9:.1f} GB of memory on {where}{each} (in GB: {made}; {told})"
 
 
 def of(what: recipe.Recipe, base: Base, parts: list[sources.Part], records: Mapping[str, Record]) -> Forecast | None:
@@ -197,7 +198,9 @@ def device() -> str:
 
 def _shape(model: recipe.Model, rows: Lengths, config: bytes | None) -> Shape | None:
     if isinstance(model.base, str):
-        return Shape.of(json.loads(config)) if config else None
+        with suppress(ValueError, TypeError, AttributeError):  # `load` says what is wrong with a config
+            return Shape.of(json.loads(config or b"{}"))
+        return None
     own = model.base
     return Shape.of(
         {

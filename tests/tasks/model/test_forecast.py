@@ -17,6 +17,7 @@ from tasks.data import batches
 from tasks.data.lengths import SAMPLE, Lengths, different, of_shards, of_source
 from tasks.data.sources import resolve
 from tasks.model import dropout, forecast
+from tasks.model.bases import Base
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
 from tasks.recipe import Train
@@ -95,6 +96,13 @@ def test_the_parameters_of_minilm_and_of_a_large_bert_are_those_that_everybody_k
         shape = forecast.Shape.of({"vocab_size": 30522, "max_position_embeddings": 512, **sizes})
         assert shape
         assert shape.parameters == pytest.approx(known, rel=0.01)
+
+
+@pytest.mark.parametrize("config", [b"{", b"[]", b'{"model_type": "bert"}', b'{"hidden_size": "wide", "n_layer": 2}'])
+def test_a_config_that_describes_no_model_is_forecast_nothing(config: bytes) -> None:
+    base = Base("broken", None, lambda folder: folder, lambda name: config if name == "config.json" else None)
+    what = makers.recipe(model={"base": "broken"}, data={"source": "s3://bucket/rows.jsonl"})
+    assert forecast.of(what, base, [], {}) is None
 
 
 def known(lengths: list[int], used: int = 30, vocabulary: int = small.VOCABULARY) -> Lengths:
