@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from flows import outcome, plan
@@ -78,17 +79,23 @@ def _stoppable() -> Iterator[None]:
 
 
 def check(given: argparse.Namespace) -> int:
-    """What would run and what would be reused."""
+    """What would run and what would be reused, and the memory that it takes."""
+    from tasks.model import forecast
+
     what = recipe.load(given.recipe, given.set)
     found = plan.walk(what, given.recipe.absolute().parent)
+    expected = forecast.of(what, found.base, found.parts, found.records)
     if given.json:
         stages = {verb: {"reused": verb in found.records} for verb in plan.VERBS}
-        print(json.dumps({"run_key": found.run_key, "recipe": what.digest, "stages": stages}, indent=1))
+        memory = expected and {"bytes": expected.total, **asdict(expected)}
+        told = {"run_key": found.run_key, "recipe": what.digest, "stages": stages, "memory": memory}
+        print(json.dumps(told, indent=1))
         return 0
     print(f"{what.name}: {what.task}, recipe {what.digest[7:19]}, run {found.run_key[7:19]}")
     for verb in plan.VERBS:
         record = found.records.get(verb)
         print(f"  {verb:<10} {'reused  ' + record.digest[7:19] if record else 'would run'}")
+    print(expected or "memory: known once the base is loaded")
     return 0
 
 

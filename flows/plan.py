@@ -24,6 +24,8 @@ class Plan:
     """The stages of a run by verb: their keys as far as they are known, and the records that are there."""
 
     run_key: Digest
+    base: bases.Base
+    parts: list[sources.Part]
     keys: dict[str, stages.Key[Any]] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
 
@@ -52,9 +54,9 @@ def walk(recipe: Recipe, beside: Path) -> Plan:
     Raises:
         BadInput, Missing: source or base cannot be found.
     """
-    source = sources.fingerprint(sources.resolve(recipe.data.source, beside))
-    model = bases.resolve(recipe.model, beside).fingerprint
-    plan = Plan(digest_of([recipe.digest, source, model]))
+    parts, own = sources.resolve(recipe.data.source, beside), bases.resolve(recipe.model, beside)
+    source, model = sources.fingerprint(parts), own.fingerprint
+    plan = Plan(digest_of([recipe.digest, source, model]), own, parts)
     task = recipe.task
     snapshot = plan.find(stages.ingest(source, task, recipe.data))
     checked = plan.find(stages.validate(snapshot, task, recipe.data, recipe.rules)) if snapshot else None

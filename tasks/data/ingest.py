@@ -12,8 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tasks import stages
 from tasks.data import sources
-from tasks.data.readers import hub, jsonl, parquet, separated
+from tasks.data.readers import READERS, hub
 from tasks.data.readers.lines import Fault, Row, Unfit
 from tasks.data.readers.roles import Fitted, fitted
 from tasks.data.sources import Part
@@ -36,15 +34,6 @@ BATCH_CHARACTERS = 32 << 20  # or fewer, if their texts are longer than this tog
 WATCHED = 50_000_000  # bytes of a source from which a terminal sees a progress line
 LONGEST_FOUND = 1000  # characters of a row in the quarantine; of longer ones the first 200
 COLUMNS_SHOWN = 20
-
-Reader = Callable[[BufferedReader, str], Iterator[Row | Fault]]
-READERS: dict[str, Reader] = {
-    "jsonl": jsonl.rows,
-    "csv": partial(separated.rows, delimiter=","),
-    "tsv": partial(separated.rows, delimiter="\t"),
-    "parquet": parquet.rows,
-    "text": separated.text,
-}
 
 log = logging.getLogger("vernal.ingest")
 

@@ -57,6 +57,11 @@ def read(folder: Path) -> Shard:
     )
 
 
+def token_type(shape: Path) -> str:
+    """The dtype of the tokens, as `shard.json` has it."""
+    return str(json.loads(shape.read_text())["tokens"])
+
+
 def _mapped(path: Path, kind: str) -> npt.NDArray[Any]:
     return np.asarray(np.memmap(path, kind, mode="r"))  # a plain view of the map: slices of it cost half
 

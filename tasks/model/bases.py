@@ -30,6 +30,7 @@ class Base:
     name: str
     fingerprint: Digest | None  # None: an architecture
     lay_out: Callable[[Path], Path]
+    read: Callable[[str], bytes | None] = lambda _: None  # a small file; None: not there, or not without a download
 
 
 def resolve(model: recipe.Model, beside: Path) -> Base:
@@ -65,7 +66,8 @@ def _in_folder(path: Path) -> Base:
             copyfile(file, target / _standard(name, path))
         return target
 
-    return Base(str(path), digest_of(named), lay_out)
+    there = {_standard(name, path): file for name, file in files.items()}
+    return Base(str(path), digest_of(named), lay_out, lambda name: there[name].read_bytes() if name in there else None)
 
 
 def _in_bucket(uri: str) -> Base:
@@ -97,7 +99,12 @@ def _registered(reference: str) -> Base:
     if version is None:
         raise Missing("E-REG-MISSING", f"registry://{reference}: no such version; `vernal explain {name}` lists them")
     bundle = stages.by_digest("package", Bundle, version.bundle)
-    return Base(f"registry://{name}@{number}", bundle.digest, lambda folder: stages.checkout(bundle.files, folder))
+
+    def read(name: str) -> bytes | None:
+        return stages.artifacts().read(bundle.files[name].digest) if name in bundle.files else None
+
+    place = f"registry://{name}@{number}"
+    return Base(place, bundle.digest, lambda folder: stages.checkout(bundle.files, folder), read)
 
 
 def registered(name: str, number: int | None) -> Version | None:

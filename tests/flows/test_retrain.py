@@ -122,9 +122,17 @@ def test_a_worse_challenger_is_refused_a_better_one_goes_live_and_can_be_taken_b
     assert vernal("explain", "tiny")[1]["version"] == 2
 
 
-def test_check_says_what_would_run(vernal: Cli, recipe: Path) -> None:
+def test_check_says_what_would_run_and_in_how_much_memory(vernal: Cli, recipe: Path) -> None:
     _, fresh = vernal("check", recipe)
     assert not any(stage["reused"] for stage in fresh["stages"].values())
+    assert fresh["memory"]["bytes"] == sum(fresh["memory"]["parts"].values())
+    assert "rows of the source" in fresh["memory"]["rows"]
+
+
+def test_check_of_a_base_that_is_not_here_tells_no_memory(vernal: Cli, recipe: Path) -> None:
+    pinned = f"model.base=hf://somebody/something@{'0' * 40}"
+    code, found = vernal("check", recipe, "--set", pinned, "--set", "tokens.tokenizer=base")
+    assert (code, found["memory"]) == (0, None)
 
 
 def test_a_rollback_without_a_former_champion_is_one_coded_line(capsys: pytest.CaptureFixture[str]) -> None:
