@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tasks.data.shards import IGNORED, Shard
 
 WINDOW = 32  # batches sorted together
+AT_ONCE = {"cpu": 2048, "cuda": 32768}  # tokens where nothing is learned; 8192 cost a CPU 4 to 11 % more
 
 Rows = npt.NDArray[np.int64]
 

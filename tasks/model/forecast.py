@@ -5,9 +5,9 @@ What is counted, in bytes, for a model of P parameters of which L learn:
     weights       4 P: everything is kept in fp32
     optimizer     8 L: two moments (Kingma and Ba 2015)
     gradients     4 L, and 4 L more where a group of processes averages them
-    activations   what a part of a step keeps for its backward pass: `Shape.kept`, counted from the graph
+    activations   what a part of a step keeps for its backward pass: `Shape.numbers`, counted from the graph
     copies        12 L: weights and moments, while a thread writes a checkpoint; they never lie on a GPU
-    exam          8,192 tokens at once, without a backward pass; on a CPU the bundle too, mapped from its file beside
+    exam          `batches.AT_ONCE` tokens without a backward pass; on a CPU the bundle too, mapped from its file beside
                   all that the training has left in the heap, and the packages that draw the report
     libraries     interpreter and packages, on a CPU
     gaps          what the heap of a CPU has grown beyond what is in it: see `grown`
@@ -43,7 +43,6 @@ REPORT = 80_000_000  # bytes that the exam of this layer and its report added
 GAPS, SETTLED = 0.9, 90  # bytes for each that comes and goes in a step, and parts until two thirds of them are there
 MAPPED = 32 << 20  # bytes from which on glibc gives a block memory of its own; smaller ones find room in the heap
 TRIMMED = 1 / 3  # of what a step took: given back when the training is over
-BUDGET = 8192  # tokens of an evaluation at once
 ENCODED = 150  # bytes of a token in the exam, as the tokenizer hands it over
 EPOCHS = 3  # looked at for the largest batch
 MOST_ROWS = 1_000_000  # of an epoch that is looked at
@@ -233,12 +232,12 @@ def memory(what: recipe.Recipe, shape: Shape, rows: Lengths, device: str, parame
         "gradients and activations": step,
     }
     if not on_cpu:
-        found["exam"] = max(0, sum(evaluation(shape, rows)) - step)
+        found["exam"] = max(0, sum(evaluation(shape, rows, device)) - step)
         return Forecast(device, found, part.tokens, rows.told, processes)
     copies = 12 * learned
     changing = copies + gradients + kept
     loading = 8 * parameters - 20 * learned  # three times the weights, before anything learns
-    validation = sum(block for block in evaluation(shape, rows) if block >= MAPPED)
+    validation = sum(block for block in evaluation(shape, rows, device) if block >= MAPPED)
     encoded = max(0, ENCODED * rows.tokens["test"] - changing)
     exam = REPORT + 4 * parameters + validation + encoded - round(TRIMMED * step)
     found |= {
@@ -289,10 +288,10 @@ def activations(shape: Shape, part: Part, what: recipe.Recipe, device: str) -> i
     return round(layers * layer + around + passing + cast)
 
 
-def evaluation(shape: Shape, rows: Lengths) -> list[int]:
+def evaluation(shape: Shape, rows: Lengths, device: str) -> list[int]:
     """Bytes of each block of a feed-forward layer, over as many tokens as are evaluated at once."""
     most = max(rows.tokens["validation"], rows.tokens["test"])
-    tokens = max(min(BUDGET, most), int(rows.train.max()))
+    tokens = max(min(batches.AT_ONCE[device], most), int(rows.train.max()))
     widths = [shape.inner] * (3 if shape.gated else 2) + [shape.width] * 3
     if shape.kind == "modernbert":
         widths = [2 * shape.inner, *widths[1:]]  # both halves in one product

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from tasks.data import batches
-from tasks.model import bundle, forward
+from tasks.model import bundle
 from tests.bench import data, flops, trainers
 from tests.bench.dials import how
 from tests.bench.paired import READY, Taken, run, total
@@ -106,7 +106,7 @@ def by_length(folder: Path) -> Way:
     def predict(texts: list[str]) -> list[str]:
         ids = tokenizer(texts, truncation=True, max_length=data.LENGTH)["input_ids"]
         labels = [""] * len(texts)
-        for rows in batches.by_budget([len(row) for row in ids], forward.AT_ONCE["cpu"]):
+        for rows in batches.by_budget([len(row) for row in ids], batches.AT_ONCE["cpu"]):
             padded = tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
             best = model(**padded).logits.argmax(-1).tolist()
             for row, label in zip(rows, best, strict=True):

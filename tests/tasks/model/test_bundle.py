@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tasks.data import batches
 from tasks.errors import Corrupt
-from tasks.model import bundle, forward
+from tasks.model import bundle
 from tests import makers
 
 TEXTS = [row["text"] for row in makers.messages(60, seed=9)]
@@ -55,7 +56,7 @@ def test_an_answer_does_not_depend_on_what_is_computed_with_it(
     model: bundle.Model = request.getfixturevalue(f"{kind}_model")
     rows = TEXTS if kind == "texts" else ROWS
     labels, scores = flat(model.predict(rows))
-    monkeypatch.setitem(forward.AT_ONCE, "cpu", budget)
+    monkeypatch.setitem(batches.AT_ONCE, "cpu", budget)
     assert flat(model.predict(rows))[0] == labels
     assert flat(model.predict(rows))[1] == pytest.approx(scores, abs=1e-5)
 

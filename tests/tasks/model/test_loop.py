@@ -16,7 +16,6 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup, get_l
 from tasks.data import batches
 from tasks.data.shards import Shard
 from tasks.errors import BadInput
-from tasks.model import forward as computing
 from tasks.model import loop
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
@@ -180,7 +179,7 @@ def test_evaluation_in_batches_is_that_of_each_row_alone(
     data = small.shard() if task == "text-classification" else small.tagged()
     forward = Forward(small.encoder(tmp_path, task), "cpu")
     together = loop.evaluate(forward, data)
-    monkeypatch.setitem(computing.AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(batches.AT_ONCE, "cpu", 1)
     alone = loop.evaluate(forward, data)
     assert together[0] == pytest.approx(alone[0], abs=1e-6)
     assert (together[1] == alone[1]).all()
