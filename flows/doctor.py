@@ -13,7 +13,7 @@ from tasks import stages
 from tasks.errors import BadInput, Coded, Unreachable
 from tasks.model.curves import registry
 
-LEAST = {"torch": "2.10", "transformers": "5.3", "mlflow": "3.17", "prefect": "3.8.8", "safetensors": "0.6"}
+LEAST = {"torch": "2.13", "transformers": "5.3", "mlflow": "3.17", "prefect": "3.8.8", "safetensors": "0.6"}
 BELOW = {"fastapi": "0.151"}
 FREE = 2 << 30  # bytes: a base model and three of its checkpoints
 

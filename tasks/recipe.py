@@ -196,6 +196,9 @@ class Train(Section):
     )
     launch: Literal["here", "torchrun"] = Field("here", description="torchrun: in several processes of this host")
     processes: int | None = Field(None, ge=1, le=64, description="of torchrun; none: one a GPU")
+    sharding: Literal["none", "full"] = Field(
+        "none", description="full: each process of torchrun keeps a share of weights and moments, not all of them"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware computes in it"
     )
@@ -353,6 +356,8 @@ def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
     for floor in recipe.gate.floors:
         if floor not in known:
             yield ("gate", "floors", floor), f"unknown metric{_meant(floor, known)}, wanted one of {', '.join(known)}"
+    if recipe.train.sharding == "full" and recipe.train.launch != "torchrun":
+        yield ("train", "sharding"), f"found 'full' with launch {recipe.train.launch!r}, wanted launch 'torchrun'"
     split = recipe.data.split
     if split.validation + split.test >= 1:
         found = f"found validation {split.validation:g} and test {split.test:g}"

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from infra.storage import Store
 from tasks.errors import Corrupt, Missing
+from tasks.model import sharding
 from tasks.model.learner import Learner
 from tasks.model.loop import Progress
 
@@ -48,9 +49,16 @@ class Checkpoints:
         self.seconds = 0.0  # that the last one took, beside the training
 
     def save(self, learner: Learner, progress: Progress) -> None:
-        """Begins to write a checkpoint of this step; the one before is finished first."""
+        """Begins to write a checkpoint of this step; the one before is finished first.
+
+        Processes that share a model out come here together, and the first of them writes.
+        """
         self.wait()
+        if not (learner.world.leads or learner.sharded):
+            return
         model, moments = _weights(learner.model), _moments(learner.optimizer)
+        if not learner.world.leads:
+            return
         state = dataclasses.asdict(progress)
         history = json.dumps(state.pop("history")).encode()
         self.writing = self.writer.submit(self._write, model, moments, history, state)
@@ -137,13 +145,12 @@ def clear(store: Store) -> None:
 
 
 def _weights(model: PreTrainedModel) -> Tensors:
-    # tied tensors share memory, which safetensors refuses: the first name of each is written
-    seen: set[tuple[int, torch.Size]] = set()
+    # a tied tensor has several names, of which the first is written
+    seen: set[int] = set()
     tensors = {}
-    for name, tensor in model.state_dict().items():
-        place = (tensor.data_ptr(), tensor.shape)
-        if place not in seen:
-            seen.add(place)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
             tensors[name] = _copy(tensor)
     return tensors
 
@@ -152,13 +159,13 @@ def _load(path: Path, model: PreTrainedModel) -> None:
     model.load_state_dict(_tied(load_file(path), model))
 
 
-def _tied(tensors: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    names: dict[tuple[int, torch.Size], str] = {}
-    whole = {}
-    for name, tensor in model.state_dict().items():
-        first = names.setdefault((tensor.data_ptr(), tensor.shape), name)
-        whole[name] = tensors[first]
-    return whole
+def _tied(tensors: Tensors, model: PreTrainedModel) -> Tensors:
+    names: dict[int, str] = {}
+    found = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        first = names.setdefault(id(tensor), name)
+        found[name] = sharding.share(tensors[first], tensor)
+    return found
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> Tensors:
@@ -167,12 +174,13 @@ def _moments(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
+    return sharding.whole(tensor.detach()).to("cpu", copy=True).contiguous()
 
 
-def _restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
+def _restore_moments(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    learns = [each for group in optimizer.param_groups for each in group["params"]]
+    state: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
         number, _, slot = name.partition(".")
-        state.setdefault(int(number), {})[slot] = tensor
+        state.setdefault(int(number), {})[slot] = sharding.share(tensor, learns[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

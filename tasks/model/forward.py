@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from tasks.data import batches
 from tasks.data.shards import Shard
-from tasks.model import architectures, hardware
+from tasks.model import architectures, hardware, sharding
 from tasks.model.attention import Hooks, Unpackable
 from tasks.model.packing import Pack
 
@@ -45,7 +45,6 @@ class Forward:
 
     def __init__(self, model: PreTrainedModel, device: str, precision: str = "fp32", way: Way | None = None) -> None:
         self.model, self.device, self.precision = model, device, precision
-        self.called: nn.Module = model  # what is called in training: the model, or what wraps it
         self.pad = model.config.pad_token_id or 0
         self.still: list[nn.Module] = []  # parts that do not learn, and drop nothing out
         self.prefix: Prefix | None = None
@@ -70,8 +69,7 @@ class Forward:
         if packed and batch.states is not None:
             packed.kept = hardware.sent(batch.states, self.device)[None]
         with hardware.arithmetic(self.precision, self.device):
-            called = self.called if self.model.training else self.model
-            return _logits(called, batch, packed, self.device).float()
+            return _logits(self.model, batch, packed, self.device).float()
 
     def at_once(self, lengths: Sequence[int] | npt.NDArray[np.int64]) -> Iterator[batches.Rows]:
         """All rows, longest first, in the batches that are computed at once where nothing is learned."""
@@ -83,7 +81,8 @@ class Forward:
         learns = self.model.training
         self.model.eval()  # type: ignore[no-untyped-call]
         try:
-            with torch.inference_mode():
+            # weights that come together in inference could not be trained with afterwards
+            with torch.no_grad() if sharding.sharded(self.model) else torch.inference_mode():
                 yield
         finally:
             self.train(learns)
@@ -102,7 +101,6 @@ class Forward:
         if self.hooks:
             self.hooks.remove()
             self.hooks = None
-        self.called = self.model
         return self.model
 
 

@@ -1,19 +1,17 @@
 """A model that learns: how it is computed, which of its parameters learn, and how a step changes them."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from tasks.data import batches
 from tasks.data.shards import IGNORED, Shard
 from tasks.errors import BadInput
-from tasks.model import dropout, hardware, vocabulary
-from tasks.model.forward import Forward
+from tasks.model import dropout, hardware, sharding, vocabulary
+from tasks.model.forward import Forward, probe
 from tasks.model.prefix import Layers, Prefix
 from tasks.model.world import ALONE, World
 from tasks.recipe import Train
@@ -30,10 +28,12 @@ class Learner:
         self, model: PreTrainedModel, shard: Shard, how: Train, device: str = "cpu", world: World = ALONE
     ) -> None:
         self.how, self.device, self.world = how, device, world
-        model = model.to(device).train()  # type: ignore[arg-type]
+        shares = how.sharding == "full" and world.size > 1
+        before = "cpu" if shares else device  # where it stands until no process has to keep all of it
+        model = model.to(before).train()  # type: ignore[arg-type]
         self.layers = None if how.top_layers is None else Layers(model, how.top_layers)
         still = self.layers.freeze(model) if self.layers else []
-        self.forward = Forward(model, device, hardware.precision(how, device))
+        self.forward = Forward(model, before, hardware.precision(how, device))
         if how.recompute:
             recompute(model)
         self.forward.still = still
@@ -41,13 +41,14 @@ class Learner:
         self.table = vocabulary.narrow(model, shard.tokens)
         if device == "cpu":
             dropout.quicken(model)
+        if shares:
+            share_out(self.forward, world)
         learns = [each for each in model.parameters() if each.requires_grad]
         groups = [
             {"params": [each for each in learns if each.dim() > 1], "weight_decay": how.weight_decay},
             {"params": [each for each in learns if each.dim() <= 1], "weight_decay": 0.0},
         ]
         self.learns = learns
-        self.forward.called = world.distributed(model)
         self.optimizer = torch.optim.AdamW(groups, lr=how.learning_rate, fused=True)
         self.optimizer.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
 
@@ -58,7 +59,8 @@ class Learner:
     @property
     def says(self) -> str:
         """How it computes, for people."""
-        return f"{self.forward.way} in {self.forward.precision} on {self.device}"
+        shared = f", {self.world.size} processes" if self.world.size > 1 else ""
+        return f"{self.forward.way} in {self.forward.precision} on {self.device}{shared}{', sharded' * self.sharded}"
 
     @property
     def decayed(self) -> float:
@@ -70,10 +72,10 @@ class Learner:
         if self.table:
             self.table.decayed = share
 
-    def sending(self, now: bool) -> AbstractContextManager[None]:
-        """Whether a backward pass ends with gradients that are averages over all processes."""
-        called = self.forward.called
-        return nullcontext() if now or not isinstance(called, DistributedDataParallel) else called.no_sync()
+    @property
+    def sharded(self) -> bool:
+        """Whether other processes are needed to have the whole model."""
+        return sharding.sharded(self.model)
 
     def keep(self, shards: Sequence[Shard], folder: Path) -> None:
         """Computes what the frozen layers make of these shards once, if there are such layers and rows are packed."""
@@ -92,9 +94,17 @@ class Learner:
             label_smoothing=self.how.label_smoothing,
         ) / max(1, labels)
 
+    @property
+    def gradients(self) -> list[torch.Tensor]:
+        return [each.grad for each in self.learns if each.grad is not None]
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Makes the loss of a step, and its gradient, the sums over all processes."""
+        self.world.add([loss] if self.sharded else [loss, *self.gradients])
+
     def update(self, rate: float) -> torch.Tensor:
         """Changes the parameters by their gradients, clipped; the norm of the gradients before clipping."""
-        norm = torch.nn.utils.get_total_norm([each.grad for each in self.learns if each.grad is not None])
+        norm = sharding.whole(torch.nn.utils.get_total_norm(self.gradients))
         # the fused step divides by it on its way, as GradScaler has it do: no pass over all gradients to clip them
         self.optimizer.grad_scale = (norm / self.how.clip).clamp(min=1.0)  # type: ignore[attr-defined]
         for group in self.optimizer.param_groups:
@@ -106,6 +116,7 @@ class Learner:
 
     def forget(self) -> None:
         """Drops the gradients of a step that could not be computed."""
+        sharding.abandon(self.model)
         self.optimizer.zero_grad()
         if self.device == "cuda":
             torch.cuda.empty_cache()
@@ -118,6 +129,24 @@ class Learner:
             model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
         dropout.quicken(model, torch.nn.Dropout)
         return model
+
+
+def share_out(forward: Forward, world: World) -> None:
+    """Lets each process of the world keep a share of the model.
+
+    Raises:
+        BadInput: E-SHARDING, it cannot be cut into shares.
+    """
+    try:
+        sharding.share_out(forward.model, world)
+        forward.device = world.device
+        with forward.examined():
+            forward(probe(forward.model))
+    except ValueError as error:
+        kind = forward.model.config.model_type
+        raise BadInput(
+            "E-SHARDING", f"train.sharding full: a {kind} cannot be shared out: {error}; remove it"
+        ) from error
 
 
 def recompute(model: PreTrainedModel) -> None:

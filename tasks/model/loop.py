@@ -6,7 +6,7 @@ is its weights, its optimizer and the few numbers of `Progress`; no generator is
 neither Prefect nor MLflow.
 
 A step is computed in parts of at most `token_budget` tokens; parts change how its gradient is computed, not what it is.
-When memory does not suffice the budget is halved and the step taken again.
+When memory does not suffice, in whichever process, all halve the budget and take the step again.
 """
 
 import logging
@@ -25,7 +25,7 @@ from tasks.data.shards import IGNORED, Shard
 from tasks.model import hardware
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
-from tasks.model.world import ALONE, World
+from tasks.model.world import ALONE, Short, World
 from tasks.recipe import Train
 
 log = logging.getLogger("vernal.loop")
@@ -73,6 +73,10 @@ class Plan:
         budget = self.how.token_budget >> halvings
         most = max(1, (self.how.micro_batch or len(rows)) >> halvings)
         return batches.parted(rows, self.shard.lengths[rows], budget, most)
+
+    def shares(self, rows: batches.Rows, world: World, halvings: int) -> list[list[batches.Rows]]:
+        """The parts of a batch that each process computes."""
+        return [self.parts(share, halvings) for share in world.shares(rows, self.shard.lengths[rows])]
 
     def labels(self, rows: batches.Rows) -> int:
         """How many labels stand in these rows."""
@@ -127,30 +131,36 @@ def steps(learner: Learner, plan: Plan, progress: Progress) -> Iterator[Step]:
 def _gradient(learner: Learner, plan: Plan, rows: batches.Rows, progress: Progress) -> torch.Tensor:
     """Computes the gradient of the mean loss over the labels of `rows`, in as many parts as memory asks for."""
     while True:
+        shares = plan.shares(rows, learner.world, progress.halvings)
         try:
             hardware.seed(_mixed(plan.how.seed, progress.step, learner.world.rank), learner.device)
-            return _in_parts(learner, plan, rows, progress.halvings)
+            loss = _in_parts(learner, plan, rows, shares)
+            learner.world.proceed()
         except RuntimeError as error:
-            finest = len(plan.parts(rows, progress.halvings)) == len(rows)
-            if not hardware.out_of_memory(error) or finest or learner.world.size > 1:
+            if hardware.out_of_memory(error):
+                learner.world.fall_short()
+            elif not isinstance(error, Short):
                 raise
+            if all(len(part) <= 1 for parts in shares for part in parts):
+                raise
+        else:
+            learner.add(loss)
+            return loss
         learner.forget()
         progress.halvings += 1
         log.warning("W-MEMORY step %d does not fit: computed in parts of half the size", progress.step + 1)
 
 
-def _in_parts(learner: Learner, plan: Plan, rows: batches.Rows, halvings: int) -> torch.Tensor:
-    mine = learner.world.share(rows, plan.shard.lengths[rows])
-    counts = len(mine) > 0  # a process without a row goes along with one that counts for nothing
-    parts = plan.parts(mine if counts else rows[:1], halvings)
+def _in_parts(learner: Learner, plan: Plan, rows: batches.Rows, shares: list[list[batches.Rows]]) -> torch.Tensor:
+    mine, turns = shares[learner.world.rank], max(map(len, shares))
     labels = plan.labels(rows)
     total = torch.zeros((), device=learner.device)
-    for number, part in enumerate(parts, start=1):
-        with learner.sending(number == len(parts)):
-            loss = learner.loss(learner.forward.batch(plan.shard, part), labels) * counts
-            (loss * learner.world.size).backward()  # type: ignore[no-untyped-call]
+    for part in [*mine, *[rows[:0]] * (turns - len(mine))]:
+        counts = len(part) > 0  # a process without a row goes along with one that counts for nothing
+        loss = learner.loss(learner.forward.batch(plan.shard, part if counts else rows[:1]), labels) * counts
+        loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-    return learner.world.total(total)
+    return total
 
 
 def _mixed(seed: int, step: int, rank: int) -> int:
@@ -166,11 +176,14 @@ def evaluate(forward: Forward, shard: Shard, world: World = ALONE) -> tuple[floa
     """
     predicted = np.full(len(shard.labels), IGNORED, np.int64)
     sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of labels
-    shared = list(forward.at_once(shard.lengths))[world.rank :: world.size]
+    parts = list(forward.at_once(shard.lengths))
     with forward.examined():
-        for rows in shared:
+        for number in range(world.rank, world.size * math.ceil(len(parts) / world.size), world.size):
+            rows = parts[number % len(parts)]
             batch = forward.batch(shard, rows)
             logits = forward(batch)
+            if number >= len(parts):
+                continue  # computed for the others' sake, who may need this process's share of the model
             target = hardware.sent(batch.labels, forward.device)
             sums[0] += functional.cross_entropy(
                 logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"

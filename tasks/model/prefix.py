@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from tasks.data import batches
 from tasks.data.shards import Shard
 from tasks.errors import BadInput
-from tasks.model import attention, hardware
+from tasks.model import attention, hardware, sharding
 from tasks.model.forward import Forward, probe
 from tasks.model.packing import Pack
 
@@ -151,7 +151,7 @@ class Prefix:
                 try:
                     forward(batch)
                 except _Reached:
-                    pass
+                    sharding.abandon(forward.model)
                 states = captured.pop()
                 if found is None:
                     found = _room((int(offsets[-1]), states.shape[-1]), file)

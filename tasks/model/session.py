@@ -134,8 +134,7 @@ class Session:
     def save(self, step: loop.Step) -> None:
         """Writes a checkpoint; never of a loss that is no number."""
         finite(step)
-        if self.watch.world.leads:
-            self.checkpoints.save(self.learner, self.progress)
+        self.checkpoints.save(self.learner, self.progress)
 
 
 def finite(step: loop.Step) -> float:

@@ -56,7 +56,8 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     """
     hardware.repeatable(world.device)
     model = model_of(folder, job)
-    hardware.share_cores(model.num_parameters())
+    parameters = model.num_parameters()
+    hardware.share_cores(parameters)
     rows, validation = (shards.read(folder / "shards" / split) for split in ("train", "validation"))
     learner = Learner(model, rows, job.train, world.device, world)
     room = folder / f"rank-{world.rank}"
@@ -72,20 +73,26 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     told = curves if world.leads else nullcontext()
     with told, signals() as caught, screen.bar("training", plan.total, progress.step) as bar:
         Session(learner, plan, progress, watch, checkpoints, curves, bar, caught).run()
-    checkpoints.load_best(learner)
-    learner.decayed = plan.decayed(progress.best_step)
-    computed = learner.says
-    model = learner.release()
     if world.leads:
-        model.cpu().save_pretrained(folder / "trained")
+        best = in_one_piece(folder, job, rows, room) if learner.sharded else learner
+        checkpoints.load_best(best)
+        best.decayed = plan.decayed(progress.best_step)
+        best.release().cpu().save_pretrained(folder / "trained")
     return Trained(
         architecture=model.config.model_type,
-        parameters=model.num_parameters(),
+        parameters=parameters,
         steps=progress.step,
-        computed=computed,
+        computed=learner.says,
         best_step=progress.best_step,
         history=tuple(progress.history),
     )
+
+
+def in_one_piece(folder: Path, job: Job, rows: shards.Shard, room: Path) -> Learner:
+    """A learner in the memory of this host, whom nobody needs to help with its weights."""
+    learner = Learner(model_of(folder, job), rows, job.train)
+    learner.keep((), room)
+    return learner
 
 
 def model_of(folder: Path, job: Job) -> PreTrainedModel:

@@ -2,19 +2,29 @@
 
 Rows of a batch are dealt by length, so that shares cost alike; the batch, its order and its loss do not depend on how
 many share it. A process alone is a world of one, in which nothing is sent.
+
+Gradients are summed once a step, when all processes have said that memory sufficed for their shares: one that is short
+of it would leave the others waiting in an exchange that it never comes to. Two processes on two cores, with the body of
+MiniLM and 8 rows of 16 tokens each, take 131 ms of processor time for a gradient that way, and 141 with
+DistributedDataParallel, which sends while it computes, and copies all it sends; 171 and 196 with the whole vocabulary,
+333 and 344 with rows of 64 tokens. What sending at the end costs GPUs has not been measured.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from tasks.data.batches import Rows
 
 PATIENCE = timedelta(minutes=10)  # for the slowest of all; a dead process is noticed at once
+LARGE = 2**18  # numbers of a tensor that travels by itself, without a copy
+
+
+class Short(RuntimeError):
+    """Memory of some process did not suffice; all have learned of it."""
 
 
 class World:
@@ -36,16 +46,25 @@ class World:
         """Whether this process writes what all have made."""
         return self.rank == 0
 
-    def share(self, rows: Rows, lengths: Rows) -> Rows:
-        """This process's rows of a batch, in the batch's order."""
+    def shares(self, rows: Rows, lengths: Rows) -> list[Rows]:
+        """The rows of a batch that each process computes, in the batch's order."""
         if self.size == 1:
-            return rows
-        dealt = np.argsort(-lengths, kind="stable")[self.rank :: self.size]
-        return rows[np.sort(dealt)]
+            return [rows]
+        dealt = np.argsort(-lengths, kind="stable")
+        return [rows[np.sort(dealt[rank :: self.size])] for rank in range(self.size)]
 
-    def distributed(self, model: nn.Module) -> nn.Module:
-        """The model, whose gradients are averages over all processes."""
-        return model if self.size == 1 else DistributedDataParallel(model, forward_sync_buffers=False)
+    def proceed(self) -> None:
+        """Waits for all.
+
+        Raises:
+            Short: one of them fell short of memory.
+        """
+        if self.any(False)[0]:
+            raise Short("another process has too little memory")
+
+    def fall_short(self) -> None:
+        """Tells those who wait for all that they need not."""
+        self.any(True)
 
     def any(self, *flags: bool) -> list[bool]:
         """Of each flag, whether some process raised it."""
@@ -58,6 +77,22 @@ class World:
         if self.size > 1:
             dist.all_reduce(numbers)
         return numbers
+
+    def add(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Makes each tensor the sum over all processes; small ones travel together."""
+        if self.size == 1:
+            return
+        alone: list[torch.Tensor] = []
+        small: list[torch.Tensor] = []
+        for each in tensors:
+            (alone if each.numel() >= LARGE and each.is_contiguous() else small).append(each)
+        together = torch.cat([each.flatten() for each in small])
+        sent = [dist.all_reduce(each, async_op=True) for each in (*alone, together)]
+        for each in sent:
+            each.wait()
+        found = torch.split(together, [each.numel() for each in small])
+        for each, total in zip(small, found, strict=True):
+            each.copy_(total.view_as(each))
 
     def most(self, numbers: torch.Tensor) -> torch.Tensor:
         """The largest of all processes, number by number."""

@@ -187,10 +187,11 @@ def test_a_signal_saves_the_step_that_was_taken(
         assert there.weights == whole.weights
 
 
+@pytest.mark.parametrize("kind", ["none", "full"])
 def test_of_two_processes_one_may_be_killed(
-    context: multiprocessing.context.ForkServerContext, place: Callable[..., Place]
+    context: multiprocessing.context.ForkServerContext, place: Callable[..., Place], kind: str
 ) -> None:
-    dials = {"launch": "torchrun", "processes": 2}
+    dials = {"launch": "torchrun", "processes": 2, "sharding": kind}
     whole = place("whole", **dials)
     finish(context, whole)
     draw = random.Random(3)

@@ -128,6 +128,7 @@ def test_the_last_of_two_changes_holds(write: Any) -> None:
         ("train.epochs=!!int 3", "E-YAML-TAG --set train.epochs line 1: tag"),
         ("train.epochs=0", "E-RECIPE recipe.yaml: train.epochs: found 0, wanted a number greater than or equal to 1"),
         ("name=NO", "E-RECIPE recipe.yaml: line 1 name: found 'NO', wanted text of the form"),
+        ("train.sharding=full", "E-RECIPE recipe.yaml: train.sharding: found 'full' with launch 'here', wanted launch"),
         ("train.epoch=2", "E-RECIPE recipe.yaml: train.epoch: unknown key (did you mean 'epochs'?)"),
     ],
 )

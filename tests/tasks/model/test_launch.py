@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tasks import stages
 from tasks.data.ingest import ingest
@@ -18,7 +20,7 @@ from tasks.recipe import Recipe
 from tasks.records import Checkpoint
 from tests import makers
 
-ALONE = {"epochs": 3, "batch": 16, "learning_rate": 3e-3, "precision": "fp32", "micro_batch": 6, "early_stopping": 0}
+ALONE = {"epochs": 7, "batch": 16, "learning_rate": 3e-3, "precision": "fp32", "micro_batch": 6, "early_stopping": 0}
 TOGETHER = {**ALONE, "launch": "torchrun", "processes": 2}
 
 
@@ -45,12 +47,22 @@ def history(made: Checkpoint) -> dict[str, list[float]]:
     return {name: [point[name] for point in points if name in point] for name in ("loss", "validation_loss")}
 
 
-@pytest.mark.parametrize("task", ["text-classification", "token-classification"])
-def test_two_processes_have_the_losses_of_one(home: Path, task: str) -> None:
-    one, two = (history(trained(home, makers.recipe(task, train=train))) for train in (ALONE, TOGETHER))
-    assert len(one["loss"]) >= 3
-    for name, losses in one.items():
-        assert np.abs(np.subtract(losses, two[name])).max() <= 1e-5
+def weights(made: Checkpoint) -> dict[str, torch.Tensor]:
+    return load_file(stages.open_file(made.files["model.safetensors"]))
+
+
+@pytest.mark.parametrize(("task", "kind"), [("text-classification", "none"), ("token-classification", "full")])
+def test_two_processes_train_the_model_that_one_trains(home: Path, task: str, kind: str) -> None:
+    one, two = (trained(home, makers.recipe(task, train=train)) for train in (ALONE, {**TOGETHER, "sharding": kind}))
+    expected, found = history(one), history(two)
+    assert (one.steps, two.steps) == (56, 56)
+    assert len(expected["loss"]) == 11  # of every tenth step and of those that end an epoch
+    for name, losses in expected.items():
+        assert np.abs(np.subtract(losses, found[name])).max() <= 1e-5
+    assert one.files["config.json"] == two.files["config.json"]
+    assert one.files.keys() == two.files.keys()
+    for name, each in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], each, rtol=1e-3, atol=1e-4)
 
 
 def test_what_the_job_meets_is_the_error_that_is_raised(home: Path) -> None:
