@@ -115,6 +115,11 @@ def repeatable_cublas() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
+def torchrun_attempt() -> str:
+    """How often torchrun has started the processes of this group again."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+
+
 def prefect_url() -> str:
     """The API of the Prefect server that the environment names; a profile of Prefect's may name another."""
     return os.environ.get("PREFECT_API_URL", "")

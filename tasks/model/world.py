@@ -16,7 +16,9 @@ from datetime import timedelta
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
+from infra.settings import torchrun_attempt
 from tasks.data.batches import Rows
 
 PATIENCE = timedelta(minutes=10)  # for the slowest of all; a dead process is noticed at once
@@ -35,8 +37,15 @@ class World:
 
     @classmethod
     def joined(cls, device: str) -> "World":
-        """The world that torchrun started this process in."""
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+        """The world that torchrun started this process in.
+
+        torchrun (2.13) keeps its store when it starts a group again, and in it the addresses of the dead, to which the
+        new ones would connect: half of all restarts failed or hung. So every attempt has keys of its own.
+        """
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+        fresh = dist.PrefixStore(f"attempt-{torchrun_attempt()}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
         if device == "cuda":
             torch.cuda.set_device(dist.get_rank())
         return cls(device, dist.get_world_size(), dist.get_rank())
