@@ -47,8 +47,8 @@ class World:
         fresh = dist.PrefixStore(f"attempt-{torchrun_attempt()}", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
         if device == "cuda":
-            torch.cuda.set_device(dist.get_rank())
-        return cls(device, dist.get_world_size(), dist.get_rank())
+            torch.cuda.set_device(rank)
+        return cls(device, size, rank)
 
     @property
     def leads(self) -> bool:
