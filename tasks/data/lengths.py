@@ -99,10 +99,8 @@ def _sampled(recipe: Recipe, parts: list[sources.Part]) -> tuple[list[Said], dic
 
 def _first(recipe: Recipe, part: sources.Part, path: Path) -> tuple[list[Said], float]:
     """The first rows of a file, and how many it has: told by the bytes that were read, where that can be."""
-    said: list[Said] = []
     with path.open("rb") as file:
-        for row in _rows(islice(READERS[part.format](file, part.name), SAMPLE), recipe):
-            said.append(row)
+        said = list(_rows(islice(READERS[part.format](file, part.name), SAMPLE), recipe))
         if len(said) < SAMPLE - SAMPLE // 50:
             return said, len(said)
         if part.format == "parquet":

@@ -210,9 +210,7 @@ def test_a_signal_reaches_processes_that_train_together(
     context: multiprocessing.context.ForkServerContext, place: Callable[..., Place]
 ) -> None:
     there = place("stop", launch="torchrun", processes=2)
-    with alive(context, there) as child:
-        await_checkpoint(there)
-        both = workers(there.folder)
+    with group(context, there) as (child, both):
         assert child.pid
         os.kill(child.pid, signal.SIGTERM)
         child.join(60)
@@ -226,15 +224,21 @@ def test_a_group_ends_with_the_process_that_wanted_it(
     context: multiprocessing.context.ForkServerContext, place: Callable[..., Place]
 ) -> None:
     there = place("orphans", launch="torchrun", processes=2)
-    with alive(context, there) as child:
-        await_checkpoint(there)
-        both = workers(there.folder)
+    with group(context, there) as (child, both):
         child.kill()
         child.join()
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{each}").exists() for each in both):
         assert time.monotonic() < deadline, "they train on"
         time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def group(context: multiprocessing.context.ForkServerContext, place: Place) -> Iterator[tuple[BaseProcess, list[int]]]:
+    """A life that trains in two processes and has its first checkpoint, with the numbers of both."""
+    with alive(context, place) as child:
+        await_checkpoint(place)
+        yield child, workers(place.folder)
 
 
 def await_checkpoint(place: Place) -> None:
