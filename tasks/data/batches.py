@@ -19,17 +19,27 @@ from tasks.data.shards import IGNORED, Shard
 WINDOW = 32  # batches sorted together
 AT_ONCE = {"cpu": 2048, "cuda": 32768}  # tokens where nothing is learned; 8192 cost a CPU 4 to 11 % more
 
-Rows = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64]
+Rows = Ints
 
 
 class Batch(NamedTuple):
-    """Rows padded to the longest of them."""
+    """Sequences padded to the longest of them, and what a head should answer."""
 
-    ids: npt.NDArray[np.int64]  # (rows, longest)
-    mask: npt.NDArray[np.int64]  # (rows, longest), 1 where there is a token
-    labels: npt.NDArray[np.int64]  # (rows,), or (rows, longest) where labels stand at tokens
-    lengths: npt.NDArray[np.int64]  # (rows,) tokens of each
+    ids: Ints  # (sequences, longest)
+    mask: Ints  # (sequences, longest), 1 where there is a token
+    lengths: Ints  # (sequences,) tokens of each
+    labels: Ints | npt.NDArray[np.float32]  # (rows,) or (rows, k); or (tokens,), row after row, without padding
+    types: Ints | None = None  # (sequences, longest) segment of each token, where there is more than one
+    groups: Ints | None = None  # (sequences,) the row of each, where rows are several sequences
+    target: "Batch | None" = None  # what the decoder is given; its labels are those above
+    read: Ints | None = None  # which of the tokens, row after row, the head answers; None: all
     states: npt.NDArray[np.float32] | None = None  # (tokens or rows, width) what frozen layers make of them
+
+    @property
+    def answered(self) -> "Batch":
+        """What a head reads: the rows, or their targets, where there are such."""
+        return self.target or self
 
 
 def subset(rows: int, at_most: int | None, seed: int) -> Rows:
@@ -87,11 +97,31 @@ def by_budget(lengths: Sequence[int] | npt.NDArray[np.int64], budget: int) -> It
 
 def padded(shard: Shard, rows: Rows, pad: int) -> Batch:
     """The tokens and labels of `rows`, filled up with the token `pad`."""
-    lengths = shard.lengths[rows]
+    sequences = rows if shard.groups is None else tokens_of(shard.groups, rows)
+    lengths = shard.offsets[sequences + 1] - shard.offsets[sequences]
     places = _Places(lengths)
-    found = tokens_of(shard.offsets, rows)
-    labels = places.filled(shard.labels[found], IGNORED) if shard.per_token else shard.labels[rows].astype(np.int64)
-    return Batch(places.filled(shard.tokens[found], pad), places.filled(1, 0), labels, lengths)
+    found = tokens_of(shard.offsets, sequences)
+    target = None if shard.target is None else padded(shard.target, rows, pad)
+    return Batch(
+        ids=places.filled(shard.tokens[found], pad),
+        mask=places.filled(1, 0),
+        lengths=lengths,
+        labels=_labels(shard, rows, found) if target is None else target.labels,
+        types=None if shard.types is None else places.filled(shard.types[found], 0),
+        groups=None if shard.groups is None else np.repeat(np.arange(len(rows)), np.diff(shard.groups)[rows]),
+        target=target,
+    )
+
+
+def _labels(shard: Shard, rows: Rows, tokens: Rows) -> Ints | npt.NDArray[np.float32]:
+    found = shard.labels[:0] if shard.at == "none" else shard.labels[tokens if shard.at == "tokens" else rows]
+    return found if found.dtype == np.float32 else found.astype(np.int64)
+
+
+def labelled(batch: Batch) -> Batch:
+    """The batch, of which the head answers only tokens that have a label: a vocabulary is wide."""
+    read = np.flatnonzero(batch.labels != IGNORED)
+    return batch._replace(labels=batch.labels[read], read=read)
 
 
 def tokens_of(offsets: Rows, rows: Rows) -> Rows:
@@ -102,23 +132,34 @@ def tokens_of(offsets: Rows, rows: Rows) -> Rows:
     return np.repeat(begins - ends + lengths, lengths) + np.arange(ends[-1])
 
 
-def of_rows(rows: Sequence[Sequence[int] | npt.NDArray[np.integer]], pad: int) -> Batch:
+def of_rows(
+    rows: Sequence[Sequence[int] | npt.NDArray[np.integer]],
+    pad: int,
+    types: Sequence[Sequence[int] | npt.NDArray[np.integer]] | None = None,
+    target: Batch | None = None,
+) -> Batch:
     """Rows of token ids without labels, filled up with the token `pad`."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     places = _Places(lengths)
-    ids = places.filled(np.concatenate(rows), pad)
-    return Batch(ids, places.filled(1, 0), np.full(len(rows), IGNORED, np.int64), lengths)
+    return Batch(
+        ids=places.filled(np.concatenate(rows), pad),
+        mask=places.filled(1, 0),
+        lengths=lengths,
+        labels=np.full(len(rows), IGNORED, np.int64),
+        types=None if types is None else places.filled(np.concatenate(types), 0),
+        target=target,
+    )
 
 
 class _Places:
-    """Where the tokens of rows lie in a padded batch."""
+    """Where the tokens of sequences lie in a padded batch."""
 
     def __init__(self, lengths: Rows) -> None:
         self.shape = (len(lengths), int(lengths.max()))
         self.taken = np.arange(self.shape[1]) < lengths[:, None]
 
-    def filled(self, values: npt.NDArray[np.integer] | int, elsewhere: int) -> npt.NDArray[np.int64]:
-        """`values` at their places, (rows, longest)."""
+    def filled(self, values: npt.NDArray[np.integer] | int, elsewhere: int) -> Ints:
+        """`values` at their places, (sequences, longest)."""
         grid = np.full(self.shape, elsewhere, np.int64)
         grid[self.taken] = values
         return grid

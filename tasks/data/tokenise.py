@@ -119,7 +119,7 @@ def encode_split(table: Path, folder: Path, tokenizer: Tokenizer, label_ids: dic
     """Writes the shard of one split to `folder`, a batch at a time: memory does not grow with the split."""
     encode = encode_words if words else encode_texts
     count = Count()
-    with shards.Writer(folder, tokenizer.get_vocab_size(), per_token=words) as writer:
+    with shards.Writer(folder, tokenizer.get_vocab_size(), "tokens" if words else "rows") as writer:
         for rows, labels in examples.columns(table, words):
             batch = encode(tokenizer, rows, labels, label_ids)
             writer.append(batch.tokens, batch.lengths, batch.labels)

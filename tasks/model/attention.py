@@ -1,8 +1,10 @@
 """Attention over packed rows, for stock models of transformers: one registered function, and hooks around the stack.
 
-A hook in front of a stack (encoder or decoder) takes the padding out of the inputs, a hook behind it puts it back for
-the head; between them every layer computes tokens only. The places of the rows travel with the call as the keyword
-`packed`, never in a global, since activation checkpointing computes a layer again when a later batch is already there.
+A hook in front of a stack (encoder or decoder) takes the padding out of the inputs; between stacks and in them every
+layer computes tokens only. The hook behind the last stack puts the padding back for a head that reads rows; one that
+reads tokens gets them packed, and one as wide as a vocabulary only those that it has to answer. The places of the rows
+travel with the call as the keyword `packed`, never in a global, since activation checkpointing computes a layer again
+when a later batch is already there; `crosses` says that a decoder asks its encoder.
 
 No mask function is registered for the name, so transformers builds no mask. A model whose attention does not ask the
 interface (DeBERTa-v2, MPNet) or mixes tokens by other means (Mamba) would be silently wrong: `tasks.model.forward`
@@ -20,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface, PreTrainedModel
 
 from tasks.model import dropout as dropping
-from tasks.model.packing import Pack
+from tasks.model.packing import Pack, Stretch
 
 NAME = "packed"
 QUERY_KEY_VALUE = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))  # BERT and its kin; DistilBERT
@@ -33,7 +35,7 @@ class Unpackable(Exception):
 def attention(
     module: nn.Module,
     query: torch.Tensor,  # (1, heads, tokens, width); (1, heads, rows, width) where only first positions ask
-    key: torch.Tensor,  # (1, heads or groups, tokens, width); where first positions ask, not the real ones
+    key: torch.Tensor,  # (1, heads or groups, tokens asked, width); where first positions ask, not the real ones
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
@@ -42,25 +44,37 @@ def attention(
     position_bias: torch.Tensor | None = None,  # (1, heads, longest, longest)
     sliding_window: int | None = None,
     packed: Pack | None = None,
+    crosses: bool = False,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Softmax attention (Vaswani et al. 2017, equation 1) of each packed row over itself; (1, tokens, heads, width)."""
+    """Softmax attention (Vaswani et al. 2017, equation 1) of each packed row over itself, or its source.
+
+    Returns:
+        (1, tokens, heads, width)
+    """
     if (
         packed is None
         or attention_mask is not None
         or any(others.get(name) is not None for name in ("softcap", "s_aux"))
     ):
         raise Unpackable("packed rows are computed without soft caps, sinks and masks of others")
-    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     packed.asked += 1
-    how: dict[str, Any] = {"dropout": dropout, "scaling": scaling, "bias": position_bias, "window": sliding_window}
+    how: dict[str, Any] = {"dropout": dropout, "scaling": scaling}
+    if not crosses:
+        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        how |= {"causal": causal, "bias": position_bias, "window": sliding_window}
     if packed.seen:
         return _first_attended(packed, query[0].transpose(0, 1), dropout, scaling)[None], None
     stretches = [
-        group.together(
-            _attended(group, *(group.apart(each[:, :, tokens]) for each in (query, key, value)), causal=causal, **how)
+        each.queries.together(
+            _attended(
+                each,
+                each.queries.apart(query[:, :, each.asking]),
+                *(each.keys.apart(states[:, :, each.asked]) for states in (key, value)),
+                **how,
+            )
         )
-        for tokens, group in packed.groups
+        for each in (packed.crossing if crosses else packed.groups)
     ]
     return torch.cat(stretches, 1) if len(stretches) > 1 else stretches[0], None
 
@@ -82,19 +96,19 @@ def _first_attended(packed: Pack, queries: torch.Tensor, dropout: float, scaling
 
 
 def _attended(
-    packed: Pack,
+    rows: Stretch,
     queries: torch.Tensor,  # (rows, heads, longest, width)
-    keys: torch.Tensor,  # (rows, heads or groups, longest, width)
+    keys: torch.Tensor,  # (rows, heads or groups, longest asked, width)
     values: torch.Tensor,
     *,
-    causal: bool,
     dropout: float,
     scaling: float | None,
-    bias: torch.Tensor | None,
-    window: int | None,
+    causal: bool = False,
+    bias: torch.Tensor | None = None,
+    window: int | None = None,
 ) -> torch.Tensor:
     """(rows, heads, longest, width)"""
-    mask = _mask(packed, causal, bias, window, queries.device)
+    mask = _mask(rows.keys, causal, bias, window, queries.device)
     grouped = queries.shape[1] != keys.shape[1]
     if not dropout or queries.device.type != "cpu":
         return functional.scaled_dot_product_attention(
@@ -120,7 +134,7 @@ def _before(longest: int, device: torch.device) -> torch.Tensor:
 def _mask(
     packed: Pack, causal: bool, bias: torch.Tensor | None, window: int | None, device: torch.device
 ) -> torch.Tensor | None:
-    """What a query may see, as booleans or added to the scores; None: everything, or everything before it."""
+    """What a query may see of these rows, as booleans or added to the scores; None: all, or all before it."""
     mask = None if packed.present is None or causal else packed.present[:, None, None]
     place = torch.arange(packed.longest, device=device)
     if window is not None and window <= packed.longest:
@@ -139,6 +153,7 @@ class Hooks:
     """The hooks that let a model compute packed rows; `remove` makes it a stock model again.
 
     Args:
+        tokens: the head reads each token by itself; else it gets rows.
         first_only: compute the last layer only where each row begins. Exact for heads that read nothing else, such
             as those of BERT for classification; it saves 14 % of a model of 6 layers.
 
@@ -146,13 +161,16 @@ class Hooks:
         Unpackable: the last layer is not built like BERT's.
     """
 
-    def __init__(self, model: PreTrainedModel, first_only: bool) -> None:
+    def __init__(self, model: PreTrainedModel, tokens: bool, first_only: bool) -> None:
         self.model = model
         self.stock = model.config._attn_implementation
         self.handles: list[RemovableHandle] = []
         narrowed = [_last_layer(stack) for stack in _stacks(model)] if first_only else []
-        for stack in _stacks(model):
-            self._around(stack, first_only)
+        *encoders, last = _stacks(model)
+        for encoder in encoders:
+            self._in_front_of(encoder, encodes=True)
+        self._in_front_of(last, encodes=False)
+        self._behind(last, tokens, first_only)
         for parts in narrowed:
             self._narrow(*parts)
         model.set_attn_implementation(NAME)
@@ -163,14 +181,16 @@ class Hooks:
             handle.remove()
         self.model.set_attn_implementation(self.stock)
 
-    def _around(self, stack: nn.Module, first_only: bool) -> None:
+    def _in_front_of(self, stack: nn.Module, encodes: bool) -> None:
         names = tuple(inspect.signature(stack.forward).parameters)
         shift = _shift(stack)
 
         def before(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
             named = {**dict(zip(names, given, strict=False)), **named}
             packed: Pack = named["packed"]
-            for name in ("input_ids", "inputs_embeds", "token_type_ids", "encoder_hidden_states"):
+            if encodes:
+                packed = named["packed"] = packed.source or packed
+            for name in ("input_ids", "inputs_embeds", "token_type_ids"):
                 if named.get(name) is not None:
                     named[name] = packed.pack(named[name])
             named |= {name: None for name in ("attention_mask", "encoder_attention_mask") if name in names}
@@ -180,22 +200,29 @@ class Hooks:
                 named["use_cache"] = False
             return (), named
 
-        def behind(_: nn.Module, _given: tuple[Any, ...], named: dict[str, Any], out: Any) -> Any:
-            packed: Pack = named["packed"]
-            states = out["last_hidden_state"]
-            if states.shape[0] == 1 and states.shape[1] == packed.tokens and not first_only:
-                out["last_hidden_state"] = packed.unpack(states)
-            elif first_only and states.shape[:2] == (1, packed.rows):
-                out["last_hidden_state"] = states.transpose(0, 1)  # (rows, 1, width): each row's first position
-            return out
-
         self._pre(stack, before)
-        self.handles.append(before_pooler(stack).register_forward_hook(behind, with_kwargs=True))
         if hasattr(stack, "embed_positions"):
             self._place_positions(stack)
         for module in stack.modules():
             if getattr(module, "has_relative_attention_bias", False):
                 self._pre(module, _bias_of_longest)
+            taken = tuple(inspect.signature(module.forward).parameters)
+            if "key_value_states" in taken:
+                self._pre(module, _crossing(taken))
+
+    def _behind(self, stack: nn.Module, tokens: bool, first_only: bool) -> None:
+        def behind(_: nn.Module, _given: tuple[Any, ...], named: dict[str, Any], out: Any) -> Any:
+            packed: Pack = named["packed"]
+            states = out["last_hidden_state"]
+            if first_only and states.shape[:2] == (1, packed.rows):
+                out["last_hidden_state"] = states.transpose(0, 1)  # (rows, 1, width): each row's first position
+            elif not tokens and not first_only and states.shape[:2] == (1, packed.tokens):
+                out["last_hidden_state"] = packed.unpack(states)
+            elif packed.read is not None:
+                out["last_hidden_state"] = states.index_select(1, packed.read)
+            return out
+
+        self.handles.append(before_pooler(stack).register_forward_hook(behind, with_kwargs=True))
 
     def _place_positions(self, stack: nn.Module) -> None:
         # BART's stacks take no position ids: its embedding of positions is told by a hook of its own
@@ -269,6 +296,20 @@ def _bias_of_longest(
         longest = named["packed"].longest
         named = {**named, "position_bias": module.compute_bias(longest, longest)}
     return given, named
+
+
+def _crossing(names: tuple[str, ...]) -> Callable[..., Any]:
+    """A hook that notes whether attention, whose forward takes `names`, is asked to look at other rows."""
+
+    def note(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+        named = {**dict(zip(names, given, strict=False)), **named}
+        if named.get("key_value_states") is not None:
+            named["crosses"] = True
+            if "position_bias" in names:  # T5 would make zeros for all tokens by all tokens
+                named["position_bias"] = named["key_value_states"].new_zeros(1)
+        return (), named
+
+    return note
 
 
 def _last_layer(stack: nn.Module) -> tuple[nn.Module, nn.Module, list[nn.Module]]:

@@ -45,10 +45,10 @@ class Model:
     """A Bundle in memory, ready to predict."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, description: dict[str, Any], device: str) -> None:
-        self.forward = Forward(model.eval().to(device), device)  # type: ignore[no-untyped-call]
+        self.words: bool = description["task"] == "token-classification"
+        self.forward = Forward(model.eval().to(device), device, reads="tokens" if self.words else "rows")  # type: ignore[no-untyped-call]
         self.labels: tuple[str, ...] = tuple(description["labels"])
         self.outside = "O" if "O" in self.labels else self.labels[0]
-        self.words: bool = description["task"] == "token-classification"
         self.golden: list[dict[str, Any]] = description.get("golden", [])
         self.tokenizer = tokenisers.limited(tokenizer, description["length"], self.words)
 
@@ -87,12 +87,13 @@ class Model:
                     "package it again",
                 )
 
-    def _probabilities(self, encodings: list[Encoding]) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
+    def _probabilities(self, encodings: list[Encoding]) -> Iterator[tuple[npt.NDArray[np.int64], Sequence[Floats]]]:
         rows = [each.ids for each in encodings]
         with self.forward.examined():
             for places in self.forward.at_once([len(row) for row in rows]):
-                logits = self.forward(batches.of_rows([rows[place] for place in places], self.forward.pad))
-                yield places, torch.softmax(logits, -1).cpu().numpy()
+                batch = batches.of_rows([rows[place] for place in places], self.forward.pad)
+                chances = torch.softmax(self.forward(batch), -1).cpu().numpy()
+                yield places, np.split(chances, np.cumsum(batch.lengths)[:-1]) if self.words else chances
 
     def _decoded(self, row: Row, encoding: Encoding, chances: Floats) -> Prediction:
         cut = bool(encoding.overflowing)

@@ -4,12 +4,15 @@ Before the first batch a ragged probe goes through the model packed and padded, 
 the outputs, and the gradient of the deepest parameter that learns, must agree, and every layer must have asked for its
 attention. What mixes rows by any means (DeBERTa-v2's own attention, Mamba's running state, a batch norm) is caught and
 computed padded, in batches of rows of near length.
+
+A head answers rows, tokens, or only those tokens that have a label. Its logits come flat, without padding, so losses
+and predictions need not know how they were computed.
 """
 
+import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -19,6 +22,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tasks.data import batches
+from tasks.data.corruption import Corruption
 from tasks.data.shards import Shard
 from tasks.model import architectures, hardware, sharding
 from tasks.model.attention import Hooks, Unpackable
@@ -29,7 +33,10 @@ if TYPE_CHECKING:
 
 Way = Literal["packed, last layer at first positions", "packed", "padded"]
 
+Reads = Literal["rows", "tokens", "read"]  # what a head answers: rows; all tokens; those of them that have a label
+
 RAGGED = (5, 17, 2, 12, 9)  # tokens of the probe's rows
+TARGETS = (8, 3, 11, 2, 15)  # and of their targets
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # of the largest number
 
 log = logging.getLogger("vernal.forward")
@@ -41,35 +48,54 @@ class Forward:
     Args:
         precision: fp32, or bf16 for products in that precision.
         way: this one, unproved; none: the first that passes the probe.
+        reads: what the head answers.
+        corruption: of the rows of a masked language model.
     """
 
-    def __init__(self, model: PreTrainedModel, device: str, precision: str = "fp32", way: Way | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        device: str,
+        precision: str = "fp32",
+        way: Way | None = None,
+        reads: Reads = "rows",
+        corruption: Corruption | None = None,
+    ) -> None:
         self.model, self.device, self.precision = model, device, precision
+        self.reads, self.corruption = reads, corruption
         self.pad = model.config.pad_token_id or 0
         self.still: list[nn.Module] = []  # parts that do not learn, and drop nothing out
         self.prefix: Prefix | None = None
         self.hooks: Hooks | None = None
-        self.way: Way = way or proved(model, device)
+        self.way: Way = way or proved(model, device, reads)
         if self.packs:
-            self.hooks = hooked(model, self.way)
+            self.hooks = hooked(model, self.way, reads)
 
     @property
     def packs(self) -> bool:
         """Whether padding costs nothing, so that rows of any lengths may come together."""
         return self.way != "padded"
 
-    def batch(self, shard: Shard, rows: batches.Rows) -> batches.Batch:
-        """Rows of a shard, with what is known of them already."""
+    def batch(self, shard: Shard, rows: batches.Rows, draw: int = 0) -> batches.Batch:
+        """Rows of a shard, with what is known of them already.
+
+        Args:
+            draw: number of the epoch, from 1, in which they are learned from; 0: they are not.
+        """
         found = batches.padded(shard, rows, self.pad)
+        if self.corruption:
+            return self.corruption.of(found, rows, draw)
+        if self.reads == "read":
+            found = batches.labelled(found)
         return found if self.prefix is None else found._replace(states=self.prefix.of(shard, rows))
 
     def __call__(self, batch: batches.Batch) -> torch.Tensor:
-        """Logits in float32, (rows, labels), or (rows, longest, labels) where tokens are labelled."""
-        packed = Pack(batch.lengths, self.device) if self.packs else None
+        """Logits in float32, (sequences, outputs), or (tokens, outputs), row after row, of all tokens or those read."""
+        packed = packs(batch, self.device) if self.packs else None
         if packed and batch.states is not None:
             packed.kept = hardware.sent(batch.states, self.device)[None]
         with hardware.arithmetic(self.precision, self.device):
-            return _logits(self.model, batch, packed, self.device).float()
+            return _logits(self.model, batch, packed, self.device, self.reads).float()
 
     def at_once(self, lengths: Sequence[int] | npt.NDArray[np.int64]) -> Iterator[batches.Rows]:
         """All rows, longest first, in the batches that are computed at once where nothing is learned."""
@@ -104,34 +130,46 @@ class Forward:
         return self.model
 
 
-def proved(model: PreTrainedModel, device: str) -> Way:
+def proved(model: PreTrainedModel, device: str, reads: Reads) -> Way:
     """The first way whose outputs and gradient are those of the padded one."""
-    ragged = probe(model)
+    ragged = probe(model, reads)
     learns = model.training
     model.eval()  # type: ignore[no-untyped-call]
-    expected = _answer(model, ragged, None, device)
-    ways: tuple[Way, ...] = get_args(Way)
-    found = next((way for way in ways[:-1] if _agrees(model, way, ragged, expected, device)), ways[-1])
+    expected = _answer(model, ragged, None, device, reads)
+    ways: tuple[Way, ...] = get_args(Way)[reads != "rows" :]
+    found = next((way for way in ways[:-1] if _agrees(model, way, ragged, expected, device, reads)), ways[-1])
     model.train(learns)
     return found
 
 
-def hooked(model: PreTrainedModel, way: Way) -> Hooks:
+def hooked(model: PreTrainedModel, way: Way, reads: Reads) -> Hooks:
     """The hooks of a packed way."""
-    return Hooks(model, first_only=way != "packed")
+    return Hooks(model, tokens=reads != "rows", first_only=way != "packed")
+
+
+def packs(batch: batches.Batch, device: str) -> Pack:
+    """The places of a batch's tokens, of its targets' where it has some."""
+    found = Pack(batch.lengths, device)
+    if batch.target:
+        found = Pack(batch.target.lengths, device, found)
+    if batch.read is not None:
+        found.read = hardware.sent(batch.read, device)
+    return found
 
 
 Answer = tuple[torch.Tensor, torch.Tensor]  # logits where there is a token, and a gradient
 
 
-def _agrees(model: PreTrainedModel, way: Way, ragged: batches.Batch, expected: Answer, device: str) -> bool:
-    packed = Pack(ragged.lengths, device)
+def _agrees(
+    model: PreTrainedModel, way: Way, ragged: batches.Batch, expected: Answer, device: str, reads: Reads
+) -> bool:
+    packed = packs(ragged, device)
     try:
-        hooks = hooked(model, way)
+        hooks = hooked(model, way, reads)
     except Unpackable:
         return False
     try:
-        found = _answer(model, ragged, packed, device)
+        found = _answer(model, ragged, packed, device, reads)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # stock models fail in ways of their own where they cannot
@@ -142,11 +180,9 @@ def _agrees(model: PreTrainedModel, way: Way, ragged: batches.Batch, expected: A
     return packed.asked >= model.config.num_hidden_layers and all(map(_near, found, expected))
 
 
-def _answer(model: PreTrainedModel, ragged: batches.Batch, packed: Pack | None, device: str) -> Answer:
+def _answer(model: PreTrainedModel, ragged: batches.Batch, packed: Pack | None, device: str, reads: Reads) -> Answer:
     deepest = next(each for each in model.parameters() if each.requires_grad)
-    logits = _logits(model, ragged, packed, device)
-    if logits.dim() == 3:
-        logits = logits[hardware.sent(ragged.mask, device).bool()]
+    logits = _logits(model, ragged, packed, device, reads)
     weights = torch.linspace(-1, 1, logits.numel(), device=device).view_as(logits)  # no two outputs count the same
     (gradient,) = torch.autograd.grad((logits.float() * weights).sum(), deepest)
     return logits.detach(), gradient
@@ -159,25 +195,52 @@ def _near(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool(off <= TOLERANCE[expected.dtype] * expected.abs().max())
 
 
-def _logits(model: nn.Module, batch: batches.Batch, packed: Pack | None, device: str) -> torch.Tensor:
-    ids, mask = (hardware.sent(each, device) for each in (batch.ids, batch.mask))
+def _logits(model: nn.Module, batch: batches.Batch, packed: Pack | None, device: str, reads: Reads) -> torch.Tensor:
     travels = {"packed": packed} if packed else {}
-    logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, **travels).logits
-    return logits
+    out = model(**given(model, batch, device), **travels)
+    found: torch.Tensor = torch.stack([out.start_logits, out.end_logits], -1) if "start_logits" in out else out.logits
+    if reads == "rows":
+        return found.reshape(len(batch.lengths), -1)
+    if packed:
+        return found[0]
+    found = found[hardware.sent(batch.answered.mask, device).bool()]
+    return found if batch.read is None else found[hardware.sent(batch.read, device)]
 
 
-def probe(model: PreTrainedModel) -> batches.Batch:
-    """Rows of ragged lengths, of ordinary tokens; each ends with the end token, where the model has one."""
+def given(model: nn.Module, batch: batches.Batch, device: str) -> dict[str, torch.Tensor]:
+    """What a model is called with."""
+    found = {"input_ids": batch.ids, "attention_mask": batch.mask}
+    if batch.types is not None and "token_type_ids" in inspect.signature(model.forward).parameters:
+        found["token_type_ids"] = batch.types
+    if "MultipleChoice" in type(model).__name__:
+        found = {name: each[None] for name, each in found.items()}  # as one row of many sequences
+    if batch.target:
+        found |= {"decoder_input_ids": batch.target.ids, "decoder_attention_mask": batch.target.mask}
+    return {name: hardware.sent(each, device) for name, each in found.items()}
+
+
+def probe(model: PreTrainedModel, reads: Reads = "rows") -> batches.Batch:
+    """Rows of ragged lengths, of ordinary tokens; each ends with the end token, where the model has one.
+
+    They have segments where the model tells such apart, and ragged targets where a decoder speaks.
+    """
     config = model.config
-    lengths = np.minimum(RAGGED, _longest(model))
+    draw = np.random.default_rng(0)
     named = (getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "cls", "sep"))
     ordinary = np.setdiff1d(np.arange(config.vocab_size), [each for each in named if isinstance(each, int)])
-    tokens = np.random.default_rng(0).choice(ordinary, lengths.sum())
-    ends = np.append(0, np.cumsum(lengths))
+
+    def ragged(lengths: Sequence[int], among: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        sizes = np.minimum(lengths, _longest(model))
+        return np.split(draw.choice(among, sizes.sum()), np.cumsum(sizes)[:-1])
+
+    rows, pad = ragged(RAGGED, ordinary), config.pad_token_id or 0
     if isinstance(config.eos_token_id, int):
-        tokens[ends[1:] - 1] = config.eos_token_id
-    rows = [tokens[a:b] for a, b in pairwise(ends)]
-    return batches.of_rows(rows, pad=config.pad_token_id or 0)
+        for row in rows:
+            row[-1] = config.eos_token_id
+    types = ragged(RAGGED, np.arange(2)) if (getattr(config, "type_vocab_size", None) or 0) > 1 else None
+    speaks = reads == "read" and config.is_encoder_decoder
+    found = batches.of_rows(rows, pad, types, batches.of_rows(ragged(TARGETS, ordinary), pad) if speaks else None)
+    return found._replace(read=np.arange(0, found.answered.lengths.sum(), 2)) if reads == "read" else found
 
 
 def _longest(model: PreTrainedModel) -> int:

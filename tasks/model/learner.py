@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from tasks.data import batches
-from tasks.data.shards import IGNORED, Shard
+from tasks.data.corruption import Corruption
+from tasks.data.shards import Shard
 from tasks.errors import BadInput
-from tasks.model import dropout, hardware, sharding, vocabulary
-from tasks.model.forward import Forward, probe
+from tasks.model import dropout, hardware, losses, sharding, vocabulary
+from tasks.model.forward import Forward, Reads, probe
 from tasks.model.prefix import Layers, Prefix
 from tasks.model.world import ALONE, World
 from tasks.recipe import Train
@@ -22,23 +22,36 @@ class Learner:
 
     Args:
         shard: the rows that it will learn from; embeddings of tokens that do not occur there need no update.
+        reads: what its head answers.
+        loss: what is made small.
+        corruption: of the rows, for a masked language model.
     """
 
     def __init__(
-        self, model: PreTrainedModel, shard: Shard, how: Train, device: str = "cpu", world: World = ALONE
+        self,
+        model: PreTrainedModel,
+        shard: Shard,
+        how: Train,
+        device: str = "cpu",
+        world: World = ALONE,
+        *,
+        reads: Reads = "rows",
+        loss: losses.Loss = losses.cross_entropy,
+        corruption: Corruption | None = None,
     ) -> None:
-        self.how, self.device, self.world = how, device, world
+        self.how, self.device, self.world, self.measure = how, device, world, loss
         shares = how.sharding == "full" and world.size > 1
         before = "cpu" if shares else device  # where it stands until no process has to keep all of it
         model = model.to(before).train()  # type: ignore[arg-type]
         self.layers = None if how.top_layers is None else Layers(model, how.top_layers)
         still = self.layers.freeze(model) if self.layers else []
-        self.forward = Forward(model, before, hardware.precision(how, device))
+        self.forward = Forward(model, before, hardware.precision(how, device), reads=reads, corruption=corruption)
         if how.recompute:
             recompute(model)
         self.forward.still = still
         self.forward.train()
-        self.table = vocabulary.narrow(model, shard.tokens)
+        tokens = [shard.tokens] if shard.target is None else [shard.tokens, shard.target.tokens]
+        self.table = None if corruption else vocabulary.narrow(model, *tokens)  # any token may stand for another
         if device == "cpu":
             dropout.quicken(model)
         if shares:
@@ -78,21 +91,16 @@ class Learner:
         return sharding.sharded(self.model)
 
     def keep(self, shards: Sequence[Shard], folder: Path) -> None:
-        """Computes what the frozen layers make of these shards once, if there are such layers and rows are packed."""
-        if self.layers and self.forward.packs:
+        """Computes what the frozen layers make of these shards once, if there are such layers and rows are packed.
+
+        Rows that are corrupted anew in every epoch are computed in every epoch.
+        """
+        if self.layers and self.forward.packs and not self.forward.corruption:
             self.forward.prefix = Prefix(self.forward, self.layers, shards, folder)
 
     def loss(self, batch: batches.Batch, labels: int) -> torch.Tensor:
-        """The cross entropy of a part of a step that has `labels` labels in all: its share of their mean."""
-        logits = self.forward(batch)
-        target = hardware.sent(batch.labels, self.device)
-        return functional.cross_entropy(
-            logits.flatten(0, -2),
-            target.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-            label_smoothing=self.how.label_smoothing,
-        ) / max(1, labels)
+        """The loss of a part of a step that has `labels` labels in all: its share of their mean."""
+        return self.measure(self.forward(batch), batch, self.how.label_smoothing) / max(1, labels)
 
     @property
     def gradients(self) -> list[torch.Tensor]:
@@ -141,7 +149,7 @@ def share_out(forward: Forward, world: World) -> None:
         sharding.share_out(forward.model, world)
         forward.device = world.device
         with forward.examined():
-            forward(probe(forward.model))
+            forward(probe(forward.model, forward.reads))
     except ValueError as error:
         kind = forward.model.config.model_type
         raise BadInput(

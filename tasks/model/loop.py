@@ -11,18 +11,19 @@ When memory does not suffice, in whichever process, all halve the budget and tak
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from tasks.data import batches
+from tasks.data.corruption import Corruption
 from tasks.data.shards import IGNORED, Shard
-from tasks.model import hardware
+from tasks.model import hardware, losses
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
 from tasks.model.world import ALONE, Short, World
@@ -50,6 +51,7 @@ class Plan:
     shard: Shard
     how: Train
     by_length: bool = False  # whether rows of near length come together, for models that must be padded
+    corruption: Corruption | None = None  # of the rows, for a masked language model
 
     @cached_property
     def rows(self) -> batches.Rows:
@@ -65,24 +67,27 @@ class Plan:
 
     def epoch(self, number: int) -> list[batches.Rows]:
         """The batches of an epoch, in their order."""
-        lengths = self.shard.lengths if self.by_length else None
+        lengths = self.shard.sizes if self.by_length else None
         return batches.epoch_of(self.rows, lengths, self.how.batch, self.how.seed, number)
 
     def parts(self, rows: batches.Rows, halvings: int = 0) -> list[batches.Rows]:
         """The rows of a batch in the parts that are computed at once."""
         budget = self.how.token_budget >> halvings
         most = max(1, (self.how.micro_batch or len(rows)) >> halvings)
-        return batches.parted(rows, self.shard.lengths[rows], budget, most)
+        return batches.parted(rows, self.shard.sizes[rows], budget, most)
 
     def shares(self, rows: batches.Rows, world: World, halvings: int) -> list[list[batches.Rows]]:
         """The parts of a batch that each process computes."""
-        return [self.parts(share, halvings) for share in world.shares(rows, self.shard.lengths[rows])]
+        return [self.parts(share, halvings) for share in world.shares(rows, self.shard.sizes[rows])]
 
     def labels(self, rows: batches.Rows) -> int:
         """How many labels stand in these rows."""
-        if not self.shard.per_token:
+        if self.corruption:
+            return self.corruption.labels(self.shard, rows)
+        answered = self.shard.target or self.shard
+        if answered.at != "tokens":
             return len(rows)
-        return int((self.shard.labels[batches.tokens_of(self.shard.offsets, rows)] != IGNORED).sum())
+        return int((answered.labels[batches.tokens_of(answered.bounds, rows)] != IGNORED).sum())
 
     def decayed(self, steps: int) -> float:
         """What weight decay leaves of a weight that has no gradient in so many steps."""
@@ -122,7 +127,7 @@ def steps(learner: Learner, plan: Plan, progress: Progress) -> Iterator[Step]:
             rate = rate_at(progress.step, plan.total, plan.how)
             norm = learner.update(rate)
             progress.step += 1
-            tokens = int(plan.shard.lengths[rows].sum())
+            tokens = int(plan.shard.sizes[rows].sum())
             yield Step(
                 progress.step, epoch + 1, loss, norm, rate, tokens, ends_epoch=progress.step % plan.per_epoch == 0
             )
@@ -134,7 +139,7 @@ def _gradient(learner: Learner, plan: Plan, rows: batches.Rows, progress: Progre
         shares = plan.shares(rows, learner.world, progress.halvings)
         try:
             hardware.seed(_mixed(plan.how.seed, progress.step, learner.world.rank), learner.device)
-            loss = _in_parts(learner, plan, rows, shares)
+            loss = _in_parts(learner, plan, rows, shares, progress.step)
             learner.world.proceed()
         except RuntimeError as error:
             if hardware.out_of_memory(error):
@@ -151,13 +156,16 @@ def _gradient(learner: Learner, plan: Plan, rows: batches.Rows, progress: Progre
         log.warning("W-MEMORY step %d does not fit: computed in parts of half the size", progress.step + 1)
 
 
-def _in_parts(learner: Learner, plan: Plan, rows: batches.Rows, shares: list[list[batches.Rows]]) -> torch.Tensor:
+def _in_parts(
+    learner: Learner, plan: Plan, rows: batches.Rows, shares: list[list[batches.Rows]], step: int
+) -> torch.Tensor:
     mine, turns = shares[learner.world.rank], max(map(len, shares))
-    labels = plan.labels(rows)
+    labels, epoch = plan.labels(rows), step // plan.per_epoch + 1
     total = torch.zeros((), device=learner.device)
     for part in [*mine, *[rows[:0]] * (turns - len(mine))]:
         counts = len(part) > 0  # a process without a row goes along with one that counts for nothing
-        loss = learner.loss(learner.forward.batch(plan.shard, part if counts else rows[:1]), labels) * counts
+        batch = learner.forward.batch(plan.shard, part if counts else rows[:1], epoch)
+        loss = learner.loss(batch, labels) * counts
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
@@ -168,31 +176,54 @@ def _mixed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence(named).generate_state(1, np.uint64)[0])
 
 
-def evaluate(forward: Forward, shard: Shard, world: World = ALONE) -> tuple[float, npt.NDArray[np.int64]]:
-    """Mean loss over the labels of a split, and the predicted label id of each row, or of each token.
+Answer = Callable[[torch.Tensor, batches.Batch], torch.Tensor]  # logits and batch to what they say of rows or tokens
+
+
+def likeliest(logits: torch.Tensor, _: batches.Batch) -> torch.Tensor:
+    """The class of each row, or of each token that a head reads."""
+    return logits.argmax(-1)
+
+
+def evaluate(
+    forward: Forward,
+    shard: Shard,
+    world: World = ALONE,
+    *,
+    loss: losses.Loss = losses.cross_entropy,
+    answer: Answer = likeliest,
+) -> tuple[float, npt.NDArray[Any]]:
+    """Mean loss over the labels of a split, and what the model says of each row, or of each token.
 
     Returns:
-        The loss in nats, and ids (rows,) or (tokens,) in the order of the shard.
+        The loss in nats, and answers (rows, ...) or (tokens,) in the order of the shard, of its target where there is
+        one; IGNORED, or minus infinity, at tokens that are not read.
     """
-    predicted = np.full(len(shard.labels), IGNORED, np.int64)
+    found: torch.Tensor | None = None
     sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of labels
-    parts = list(forward.at_once(shard.lengths))
+    parts = list(forward.at_once(shard.sizes))
     with forward.examined():
         for number in range(world.rank, world.size * math.ceil(len(parts) / world.size), world.size):
             rows = parts[number % len(parts)]
             batch = forward.batch(shard, rows)
             logits = forward(batch)
+            said = answer(logits, batch).cpu()
+            places, room = _places(shard, rows, batch, forward)
+            if found is None:
+                found = said.new_full((room, *said.shape[1:]), -math.inf if said.is_floating_point() else IGNORED)
             if number >= len(parts):
                 continue  # computed for the others' sake, who may need this process's share of the model
-            target = hardware.sent(batch.labels, forward.device)
-            sums[0] += functional.cross_entropy(
-                logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
-            ).cpu()
-            sums[1] += int((batch.labels != IGNORED).sum())
-            best = logits.argmax(-1).cpu().numpy()
-            if shard.per_token:
-                predicted[batches.tokens_of(shard.offsets, rows)] = best[batch.mask.astype(bool)]
-            else:
-                predicted[rows] = best
+            found[torch.from_numpy(places)] = said
+            sums[0] += loss(logits, batch, 0.0).cpu()
+            sums[1] += len(rows) if len(batch.labels) == len(rows) else int((batch.labels != IGNORED).sum())
+    assert found is not None
     total, labels = world.total(sums).tolist()
-    return total / max(1, labels), world.most(torch.from_numpy(predicted)).numpy()
+    return total / max(1, labels), world.most(found).numpy()
+
+
+def _places(shard: Shard, rows: batches.Rows, batch: batches.Batch, forward: Forward) -> tuple[batches.Rows, int]:
+    """Where the answers of a batch belong, and how many places there are."""
+    answered = shard.target or shard
+    if answered.at != "tokens" and not forward.corruption:
+        return rows, len(shard)
+    places = batches.tokens_of(answered.bounds, rows)
+    return places if batch.read is None else places[batch.read], len(answered.tokens)

@@ -22,7 +22,7 @@ from tasks.data import batches
 from tasks.data.shards import Shard
 from tasks.errors import BadInput
 from tasks.model import attention, hardware, sharding
-from tasks.model.forward import Forward, probe
+from tasks.model.forward import Forward, given, probe
 from tasks.model.packing import Pack
 
 log = logging.getLogger("vernal.prefix")
@@ -74,10 +74,8 @@ class Layers:
 
         ends = self.first.register_forward_pre_hook(reach) if self.first else self.behind.register_forward_hook(reach)
         handles = [each.register_forward_hook(note) for each in self.stack.modules()]
-        batch = probe(model)
         with torch.no_grad():
-            ids, mask = (hardware.sent(each, model.device.type) for each in (batch.ids, batch.mask))
-            model(input_ids=ids, attention_mask=mask)
+            model(**given(model, probe(model), model.device.type))
         for handle in (ends, *handles):
             handle.remove()
         for part in still:
@@ -101,7 +99,7 @@ class Layers:
 class Kept:
     """States of the rows of a shard: those of row i are states[offsets[i]:offsets[i + 1]]."""
 
-    states: npt.NDArray[np.float32]  # (tokens, width), or (rows, width) where the head reads one position
+    states: npt.NDArray[np.float32]  # (tokens, width), or (sequences, width) where the head reads one position
     offsets: npt.NDArray[np.int64]
 
     def of(self, rows: batches.Rows) -> npt.NDArray[np.float32]:
@@ -127,7 +125,7 @@ class Prefix:
         goes_on = (
             layers.first.register_forward_pre_hook(_enter, with_kwargs=True, prepend=True)
             if layers.first
-            else layers.behind.register_forward_hook(_leave, with_kwargs=True)
+            else layers.behind.register_forward_hook(_leave, with_kwargs=True, prepend=True)
         )
         self.handles = [goes_on]
 
@@ -143,21 +141,20 @@ class Prefix:
         self.layers.restore()
 
     def _compute(self, forward: Forward, shard: Shard, captured: list[torch.Tensor], file: Path) -> Kept:
-        offsets = np.arange(len(shard) + 1) if self.single else shard.offsets
+        offsets = shard.bounds
+        if self.single:
+            offsets = np.arange(len(shard) + 1) if shard.groups is None else shard.groups
         found: npt.NDArray[np.float32] | None = None
         with forward.examined():
             for rows in forward.at_once(shard.lengths):
-                batch = forward.batch(shard, rows)
                 try:
-                    forward(batch)
+                    forward(forward.batch(shard, rows))
                 except _Reached:
                     sharding.abandon(forward.model)
-                states = captured.pop()
+                states = captured.pop()[0]
                 if found is None:
                     found = _room((int(offsets[-1]), states.shape[-1]), file)
-                if not self.layers.learning and not self.single:
-                    states = states[hardware.sent(batch.mask, forward.device).bool()]
-                found[batches.tokens_of(offsets, rows)] = states.float().flatten(0, 1 if states.dim() == 3 else 0).cpu()
+                found[batches.tokens_of(offsets, rows)] = states.float().cpu()
         assert found is not None
         log.info("%.0f MB of states below the layers that learn, computed once", found.nbytes / 1e6)
         return Kept(found, offsets)
@@ -182,7 +179,9 @@ def _captured(layers: Layers) -> Iterator[list[torch.Tensor]]:
 
     first = layers.first
     handle = (
-        first.register_forward_pre_hook(enter, prepend=True) if first else layers.behind.register_forward_hook(leave)
+        first.register_forward_pre_hook(enter, prepend=True)
+        if first
+        else layers.behind.register_forward_hook(leave, prepend=True)
     )
     try:
         yield found
@@ -198,8 +197,7 @@ def _enter(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple
 def _leave(_: nn.Module, _given: tuple[Any, ...], named: dict[str, Any], out: Any) -> Any:
     packed: Pack = named["packed"]
     if packed.kept is not None:
-        single = packed.kept.shape[1] == packed.rows
-        out["last_hidden_state"] = packed.kept.transpose(0, 1) if single else packed.unpack(packed.kept)
+        out["last_hidden_state"] = packed.kept
     return out
 
 

@@ -52,7 +52,7 @@ class Watch:
         return best is None or (scores["loss"] < best if self.metric == "loss" else scores[self.metric] > best)
 
     def _decoded(self, ids: shards.Ints) -> list[str] | list[list[str]]:
-        if not self.shard.per_token:
+        if self.shard.at == "rows":
             return [self.labels[each] for each in ids]
         spans = zip(self.shard.offsets[:-1], self.shard.offsets[1:], strict=True)
         marked = [(ids[a:b], self.shard.labels[a:b]) for a, b in spans]

@@ -12,6 +12,7 @@ from tasks.data import shards, tokenisers
 from tasks.model import architectures, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
+from tasks.model.forward import Reads
 from tasks.model.learner import Learner
 from tasks.model.session import Session, Watch, signals
 from tasks.model.world import World
@@ -59,7 +60,7 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     parameters = model.num_parameters()
     hardware.share_cores(parameters)
     rows, validation = (shards.read(folder / "shards" / split) for split in ("train", "validation"))
-    learner = Learner(model, rows, job.train, world.device, world)
+    learner = Learner(model, rows, job.train, world.device, world, reads=reads(rows))
     room = folder / f"rank-{world.rank}"
     room.mkdir(exist_ok=True)
     learner.keep((rows, validation), room)
@@ -90,9 +91,14 @@ def train(folder: Path, job: Job, world: World) -> Trained:
 
 def in_one_piece(folder: Path, job: Job, rows: shards.Shard, room: Path) -> Learner:
     """A learner in the memory of this host, whom nobody needs to help with its weights."""
-    learner = Learner(model_of(folder, job), rows, job.train)
+    learner = Learner(model_of(folder, job), rows, job.train, reads=reads(rows))
     learner.keep((), room)
     return learner
+
+
+def reads(rows: shards.Shard) -> Reads:
+    """What a head for these labels answers."""
+    return "tokens" if rows.at == "tokens" else "rows"
 
 
 def model_of(folder: Path, job: Job) -> PreTrainedModel:

@@ -53,7 +53,7 @@ class InUse(nn.Module):
         return nn.Embedding(rows, width, self.padding_idx, _weight=weight)
 
 
-def narrow(model: PreTrainedModel, tokens: npt.NDArray[np.integer]) -> InUse | None:
+def narrow(model: PreTrainedModel, *tokens: npt.NDArray[np.integer]) -> InUse | None:
     """Lets only the rows of `tokens` learn, where that pays and where nothing else shares the embedding."""
     table = model.get_input_embeddings()
     if type(table) is not nn.Embedding or not table.weight.requires_grad:
@@ -61,7 +61,8 @@ def narrow(model: PreTrainedModel, tokens: npt.NDArray[np.integer]) -> InUse | N
     shared = sum(each is table.weight for module in model.modules() for each in module._parameters.values())
     special = {number for name, number in model.config.to_dict().items() if name.endswith("_token_id")}
     always = {0, table.padding_idx, *special}  # token 0 is what pads where nothing else is named
-    used = np.union1d(np.unique(tokens), [each for each in always if isinstance(each, int)]).astype(np.int64)
+    found = [*map(np.unique, tokens), np.array([each for each in always if isinstance(each, int)])]
+    used = np.unique(np.concatenate(found)).astype(np.int64)
     if shared > 1 or len(used) > WORTH * table.num_embeddings:
         return None
     narrowed = InUse(table, used).to(table.weight.device).train(table.training)

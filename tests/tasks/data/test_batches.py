@@ -93,13 +93,13 @@ def test_a_subset_of_all_rows_is_all_of_them(at_most: int | None) -> None:
 
 
 def test_padding_has_no_mask_and_no_label(tmp_path: Path) -> None:
-    with shards.Writer(tmp_path / "rows", 100, per_token=False) as writer:
+    with shards.Writer(tmp_path / "rows", 100) as writer:
         makers.add(writer, [[5, 6, 7], [8]], [1, 0])
-    with shards.Writer(tmp_path / "tokens", 100, per_token=True) as writer:
+    with shards.Writer(tmp_path / "tokens", 100, "tokens") as writer:
         makers.add(writer, [[5, 6, 7], [8]], [-100, 2, 3, 4])
     by_row = batches.padded(shards.read(tmp_path / "rows"), np.array([1, 0]), pad=9)
     assert by_row.ids.tolist() == [[8, 9, 9], [5, 6, 7]]
     assert by_row.mask.tolist() == [[1, 0, 0], [1, 1, 1]]
     assert by_row.labels.tolist() == [0, 1]
     by_token = batches.padded(shards.read(tmp_path / "tokens"), np.array([1, 0]), pad=9)
-    assert by_token.labels.tolist() == [[4, -100, -100], [-100, 2, 3]]
+    assert by_token.labels.tolist() == [4, -100, 2, 3]

@@ -9,9 +9,9 @@ from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from tasks.data import batches
-from tasks.data.shards import Shard
+from tasks.data.shards import At, Shard
 from tasks.model import loop
-from tasks.model.forward import Forward, Way
+from tasks.model.forward import Forward, Reads, Way
 from tasks.model.learner import Learner
 from tasks.recipe import Train
 from tests.tasks.model import families, small
@@ -30,7 +30,12 @@ def ragged(model: PreTrainedModel, rows: int = 40) -> Shard:
     per_token = "Token" in type(model).__name__
     tokens = np.concatenate(texts).astype(np.uint16)
     labels = tokens % 5 if per_token else np.array([text[0] % 5 for text in texts])
-    return Shard(tokens, np.cumsum([0, *map(len, texts)]), labels.astype(np.int32), per_token)
+    at: At = "tokens" if per_token else "rows"
+    return Shard(tokens, np.cumsum([0, *map(len, texts)]), labels.astype(np.int32), at)
+
+
+def reads(model: PreTrainedModel) -> Reads:
+    return "tokens" if "Token" in type(model).__name__ else "rows"
 
 
 def plain_losses(model: PreTrainedModel, shard: Shard) -> list[float]:
@@ -50,7 +55,9 @@ def plain_losses(model: PreTrainedModel, shard: Shard) -> list[float]:
         batch = batches.padded(shard, rows, model.config.pad_token_id or 0)
         given = {"input_ids": torch.from_numpy(batch.ids), "attention_mask": torch.from_numpy(batch.mask)}
         logits = model(**given).logits
-        loss = functional.cross_entropy(logits.flatten(0, -2), torch.from_numpy(batch.labels).flatten())
+        if shard.at == "tokens":
+            logits = logits[given["attention_mask"].bool()]
+        loss = functional.cross_entropy(logits, torch.from_numpy(batch.labels))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), TRAIN.clip)
         optimizer.step()
@@ -61,7 +68,8 @@ def plain_losses(model: PreTrainedModel, shard: Shard) -> list[float]:
 
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_each_family_is_computed_in_the_fastest_way_that_is_right(name: str) -> None:
-    assert Forward(families.built(name), "cpu").way == families.FAMILIES[name][1]
+    model = families.built(name)
+    assert Forward(model, "cpu", reads=reads(model)).way == families.FAMILIES[name][1]
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
@@ -69,7 +77,7 @@ def test_fifty_steps_have_the_losses_of_a_plain_padded_loop(name: str) -> None:
     model = families.built(name)
     shard = ragged(model)
     expected = plain_losses(families.built(name), shard)
-    learner = Learner(model, shard, TRAIN, "cpu")
+    learner = Learner(model, shard, TRAIN, "cpu", reads=reads(model))
     steps = loop.steps(learner, loop.Plan(shard, TRAIN), loop.Progress())
     found = [float(step.loss) for step, _ in zip(steps, range(STEPS), strict=False)]
     assert expected[0] > 1.5 * min(expected)

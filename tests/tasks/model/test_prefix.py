@@ -12,7 +12,7 @@ from tasks.model import loop
 from tasks.model.learner import Learner
 from tasks.recipe import Train
 from tests.tasks.model import families
-from tests.tasks.model.test_forward import ragged
+from tests.tasks.model.test_forward import ragged, reads
 
 KEY_BIASES = ("key.bias", "k_lin.bias", "c_attn.bias")  # have no gradient but rounding: softmax takes no notice of them
 STACKS = ["bert", "bert-tokens", "roberta", "distilbert", "modernbert", "llama", "gpt2"]
@@ -23,7 +23,7 @@ def trained(name: str, top_layers: int, folder: Path | None) -> tuple[list[float
     model = families.built(name)
     how = Train(batch=8, epochs=3, learning_rate=3e-4, precision="fp32", top_layers=top_layers)
     shard = ragged(model)
-    learner = Learner(model, shard, how, "cpu")
+    learner = Learner(model, shard, how, "cpu", reads=reads(model))
     if folder:
         learner.keep([shard], folder)
     losses = [float(step.loss) for step in loop.steps(learner, loop.Plan(shard, how), loop.Progress())]

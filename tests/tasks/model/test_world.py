@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tasks.model import loop
+from tasks.model.forward import Reads
 from tasks.model.learner import Learner
 from tasks.model.world import ALONE, World
 from tests.tasks.model import families, groups, small
@@ -22,7 +23,8 @@ TASKS = ("text-classification", "token-classification")
 def learner_of(world: World, task: str, folder: Path, **dials: Any) -> tuple[Learner, loop.Plan]:
     data = small.shard() if task == "text-classification" else small.tagged()
     plan = small.plan(data, launch="torchrun", **dials)
-    return Learner(small.encoder(folder, task, dropout=0.0), data, plan.how, "cpu", world), plan
+    reads: Reads = "tokens" if data.at == "tokens" else "rows"
+    return Learner(small.encoder(folder, task, dropout=0.0), data, plan.how, "cpu", world, reads=reads), plan
 
 
 def losses(world: World, task: str, folder: Path, dials: dict[str, Any]) -> list[float]:
