@@ -9,7 +9,7 @@ Reading is a few array operations a batch, whatever its size: 16 rows of banking
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     ids: Ints  # (sequences, longest)
     mask: Ints  # (sequences, longest), 1 where there is a token
     lengths: Ints  # (sequences,) tokens of each
-    labels: Ints | npt.NDArray[np.float32]  # (rows,) or (rows, k); or (tokens,), row after row, without padding
+    labels: npt.NDArray[Any]  # int64, or float32; (rows,) or (rows, k); or (tokens,), row after row, without padding
     types: Ints | None = None  # (sequences, longest) segment of each token, where there is more than one
     groups: Ints | None = None  # (sequences,) the row of each, where rows are several sequences
     target: "Batch | None" = None  # what the decoder is given; its labels are those above
@@ -113,7 +113,7 @@ def padded(shard: Shard, rows: Rows, pad: int) -> Batch:
     )
 
 
-def _labels(shard: Shard, rows: Rows, tokens: Rows) -> Ints | npt.NDArray[np.float32]:
+def _labels(shard: Shard, rows: Rows, tokens: Rows) -> npt.NDArray[Any]:
     found = shard.labels[:0] if shard.at == "none" else shard.labels[tokens if shard.at == "tokens" else rows]
     return found if found.dtype == np.float32 else found.astype(np.int64)
 

@@ -68,4 +68,5 @@ class Corruption:
 
     def _chosen(self, ordinary: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Of so many ordinary tokens."""
-        return np.minimum(ordinary, np.maximum(1, np.rint(self.share * ordinary))).astype(np.int64)
+        chosen: npt.NDArray[np.int64] = np.maximum(1, np.rint(self.share * ordinary)).astype(np.int64)
+        return np.minimum(ordinary, chosen)

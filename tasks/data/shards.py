@@ -5,7 +5,7 @@
     labels.bin    (rows,) or (rows, k)  int32 or float32   what a head should answer to each row, or
                   (tokens,)             int32              at each token (IGNORED: nothing)
     types.bin     (tokens,)             uint8              the segment of each token, where some are not in the first
-    groups.bin    (rows + 1,)           int64              row i is sequences groups[i]:groups[i + 1], where it is several
+    groups.bin    (rows + 1,)           int64              of row i: sequences groups[i]:groups[i + 1]; or one each
     target/       another shard                            what a decoder is given for each row, and should answer
     shard.json    which of these there are, and their dtypes
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 IGNORED = -100  # the label that torch's cross entropy skips
 
 Ints = npt.NDArray[np.integer]
-Labels = npt.NDArray[np.int32] | npt.NDArray[np.float32]
+Labels = npt.NDArray[Any]  # int32, or float32
 At = Literal["rows", "tokens", "none"]
 Triple = tuple[Ints, Ints, Ints]  # tokens, lengths and labels of targets
 

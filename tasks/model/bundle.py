@@ -93,7 +93,7 @@ class Model:
             for places in self.forward.at_once([len(row) for row in rows]):
                 batch = batches.of_rows([rows[place] for place in places], self.forward.pad)
                 chances = torch.softmax(self.forward(batch), -1).cpu().numpy()
-                yield places, np.split(chances, np.cumsum(batch.lengths)[:-1]) if self.words else chances
+                yield places, np.split(chances, np.cumsum(batch.lengths)[:-1]) if self.words else list(chances)
 
     def _decoded(self, row: Row, encoding: Encoding, chances: Floats) -> Prediction:
         cut = bool(encoding.overflowing)

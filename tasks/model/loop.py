@@ -82,16 +82,21 @@ class Plan:
 
     def labels(self, rows: batches.Rows) -> int:
         """How many labels stand in these rows."""
-        if self.corruption:
-            return self.corruption.labels(self.shard, rows)
-        answered = self.shard.target or self.shard
-        if answered.at != "tokens":
-            return len(rows)
-        return int((answered.labels[batches.tokens_of(answered.bounds, rows)] != IGNORED).sum())
+        return labels_of(self.shard, rows, self.corruption)
 
     def decayed(self, steps: int) -> float:
         """What weight decay leaves of a weight that has no gradient in so many steps."""
         return math.prod(1 - rate_at(step, self.total, self.how) * self.how.weight_decay for step in range(steps))
+
+
+def labels_of(shard: Shard, rows: batches.Rows, corruption: Corruption | None) -> int:
+    """How many labels a head has to answer in these rows."""
+    if corruption:
+        return corruption.labels(shard, rows)
+    answered = shard.target or shard
+    if answered.at != "tokens":
+        return len(rows)
+    return int((answered.labels[batches.tokens_of(answered.bounds, rows)] != IGNORED).sum())
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def evaluate(
                 continue  # computed for the others' sake, who may need this process's share of the model
             found[torch.from_numpy(places)] = said
             sums[0] += loss(logits, batch, 0.0).cpu()
-            sums[1] += len(rows) if len(batch.labels) == len(rows) else int((batch.labels != IGNORED).sum())
+            sums[1] += labels_of(shard, rows, forward.corruption)
     assert found is not None
     total, labels = world.total(sums).tolist()
     return total / max(1, labels), world.most(found).numpy()

@@ -40,7 +40,8 @@ def squared_error(logits: torch.Tensor, batch: Batch, smoothing: float = 0.0) ->
 def span(logits: torch.Tensor, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
     """Mean of the cross entropies of where an answer starts and ends, over the tokens of its row.
 
-    Logits (tokens, 2), labels (rows, 2) counted from the beginning of the row.
+    Logits (tokens, 2), labels (rows, 2) counted from the beginning of the row. The heads of transformers let padding
+    take part, so that their loss of a row depends on the rows beside it; this one does not.
     """
     ends = [_among(logits[:, side], batch.answered.lengths, batch.labels[:, side], smoothing) for side in (0, 1)]
     return (ends[0] + ends[1]) / 2

@@ -51,7 +51,7 @@ class Watch:
         """Whether this evaluation beats the best one."""
         return best is None or (scores["loss"] < best if self.metric == "loss" else scores[self.metric] > best)
 
-    def _decoded(self, ids: shards.Ints) -> list[str] | list[list[str]]:
+    def _decoded(self, ids: shards.Labels) -> list[str] | list[list[str]]:
         if self.shard.at == "rows":
             return [self.labels[each] for each in ids]
         spans = zip(self.shard.offsets[:-1], self.shard.offsets[1:], strict=True)

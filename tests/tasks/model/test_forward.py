@@ -1,5 +1,6 @@
 """Packed rows give what padded rows give, and a model for which they would not is computed padded."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from tasks.model.forward import Forward, Reads, Way
 from tasks.model.learner import Learner
 from tasks.recipe import Train
 from tests.tasks.model import families, small
+
+LossOf = Callable[[PreTrainedModel, Shard, batches.Rows, int], torch.Tensor]  # of the rows, in an epoch from 1
 
 STEPS = 50
 TRAIN = Train(batch=8, epochs=10, learning_rate=1e-3, weight_decay=0.01, precision="fp32", early_stopping=0)
@@ -38,7 +41,17 @@ def reads(model: PreTrainedModel) -> Reads:
     return "tokens" if "Token" in type(model).__name__ else "rows"
 
 
-def plain_losses(model: PreTrainedModel, shard: Shard) -> list[float]:
+def plain_loss(model: PreTrainedModel, shard: Shard, rows: batches.Rows, _epoch: int) -> torch.Tensor:
+    """The cross entropy of padded rows."""
+    batch = batches.padded(shard, rows, model.config.pad_token_id or 0)
+    given = {"input_ids": torch.from_numpy(batch.ids), "attention_mask": torch.from_numpy(batch.mask)}
+    logits = model(**given).logits
+    if shard.at == "tokens":
+        logits = logits[given["attention_mask"].bool()]
+    return functional.cross_entropy(logits, torch.from_numpy(batch.labels))
+
+
+def plain_losses(model: PreTrainedModel, shard: Shard, loss_of: LossOf = plain_loss) -> list[float]:
     """Losses of a loop as everybody writes it: padded batches, PyTorch's clipping, the whole vocabulary."""
     model.train()
     plan = loop.Plan(shard, TRAIN)
@@ -52,12 +65,7 @@ def plain_losses(model: PreTrainedModel, shard: Shard) -> list[float]:
         for group in optimizer.param_groups:
             group["lr"] = loop.rate_at(step, plan.total, TRAIN)
         rows = plan.epoch(step // plan.per_epoch)[step % plan.per_epoch]
-        batch = batches.padded(shard, rows, model.config.pad_token_id or 0)
-        given = {"input_ids": torch.from_numpy(batch.ids), "attention_mask": torch.from_numpy(batch.mask)}
-        logits = model(**given).logits
-        if shard.at == "tokens":
-            logits = logits[given["attention_mask"].bool()]
-        loss = functional.cross_entropy(logits, torch.from_numpy(batch.labels))
+        loss = loss_of(model, shard, rows, step // plan.per_epoch + 1)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), TRAIN.clip)
         optimizer.step()
