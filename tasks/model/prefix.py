@@ -60,7 +60,11 @@ class Layers:
         return attention.before_pooler(self.stack)
 
     def freeze(self, model: PreTrainedModel) -> list[nn.Module]:
-        """Stops from learning what ends before the first layer that learns begins; the parts that stand still."""
+        """Stops from learning what ends before the first layer that learns begins; the parts that stand still.
+
+        Raises:
+            BadInput: E-LAYERS, nothing is left that learns.
+        """
         still: list[nn.Module] = []
         passed = False
 
@@ -80,6 +84,9 @@ class Layers:
             handle.remove()
         for part in still:
             part.requires_grad_(False)
+        if not any(each.requires_grad for each in model.parameters()):
+            kind = model.config.model_type
+            raise BadInput("E-LAYERS", f"train.top_layers {self.learning}: the head of this {kind} is its embedding")
         return still
 
     def cut(self) -> None:

@@ -103,3 +103,27 @@ def test_padding_has_no_mask_and_no_label(tmp_path: Path) -> None:
     assert by_row.labels.tolist() == [0, 1]
     by_token = batches.padded(shards.read(tmp_path / "tokens"), np.array([1, 0]), pad=9)
     assert by_token.labels.tolist() == [4, -100, 2, 3]
+
+
+def test_sequences_of_a_row_come_together_with_their_segments_and_the_number_of_their_row(tmp_path: Path) -> None:
+    with shards.Writer(tmp_path / "rows", 100) as writer:
+        tokens, types = np.array([5, 6, 7, 8, 9, 4]), np.array([0, 1, 0, 0, 1, 0])
+        writer.append(tokens, np.array([2, 1, 2, 1]), np.array([0, 1, 0]), types, groups=np.array([1, 2, 1]))
+    found = batches.padded(shards.read(tmp_path / "rows"), np.array([1, 0]), pad=0)
+    assert found.ids.tolist() == [[7, 0], [8, 9], [5, 6]]
+    assert found.types is not None
+    assert found.groups is not None
+    assert found.types.tolist() == [[0, 0], [0, 1], [0, 1]]
+    assert found.groups.tolist() == [0, 0, 1]
+    assert (found.lengths.tolist(), found.labels.tolist()) == ([1, 2, 2], [1, 0])
+
+
+def test_a_batch_with_targets_has_their_labels_and_is_read_where_there_are_some(tmp_path: Path) -> None:
+    with shards.Writer(tmp_path / "rows", 100, "none") as writer:
+        target = np.array([1, 5, 6, 1, 7]), np.array([3, 2]), np.array([5, 6, 2, -100, 2])
+        writer.append(np.array([9, 8, 9]), np.array([1, 2]), target=target)
+    found = batches.labelled(batches.padded(shards.read(tmp_path / "rows"), np.array([1, 0]), pad=0))
+    assert found.ids.tolist() == [[8, 9], [9, 0]]
+    assert found.answered.ids.tolist() == [[1, 7, 0], [1, 5, 6]]
+    assert found.read is not None
+    assert (found.labels.tolist(), found.read.tolist()) == ([2, 5, 6, 2], [1, 2, 3, 4])

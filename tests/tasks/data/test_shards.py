@@ -50,6 +50,51 @@ def test_a_label_stays_with_its_token(tmp_path_factory: pytest.TempPathFactory, 
         assert marks.tolist() == [token + 1000 for token in row]
 
 
+def test_rows_of_several_sequences_have_segments_and_a_label_each(tmp_path: Path) -> None:
+    with shards.Writer(tmp_path / "train", 1000) as writer:
+        sizes, types = np.array([2, 1, 3, 1]), np.array([0, 1, 0, 0, 0, 1, 0])
+        writer.append(np.arange(2), np.array([1, 1]), np.array([1]), np.zeros(2, int), groups=np.array([2]))
+        writer.append(np.arange(7), sizes, np.array([0, 2]), types, groups=np.array([1, 3]))
+    read = shards.read(tmp_path / "train")
+    assert (len(read), read.at, read.target) == (3, "rows", None)
+    assert read.groups is not None
+    assert read.types is not None
+    assert read.groups.tolist() == [0, 2, 3, 6]
+    assert read.types.tolist() == [0, 0, *types]
+    assert read.lengths.tolist() == read.sizes.tolist() == [2, 2, 5]
+    assert read.row(2)[0].tolist() == [2, 3, 4, 5, 6]
+    assert read.row(2)[1].tolist() == [2]
+
+
+def test_segments_are_written_only_when_there_is_more_than_one(tmp_path: Path) -> None:
+    with shards.Writer(tmp_path / "train", 1000) as writer:
+        writer.append(np.arange(3), np.array([3]), np.array([1]), np.zeros(3, int))
+    assert shards.read(tmp_path / "train").types is None
+    assert not (tmp_path / "train" / "types.bin").exists()
+
+
+def test_a_target_has_as_many_rows_and_a_label_at_each_of_its_tokens(tmp_path: Path) -> None:
+    with shards.Writer(tmp_path / "train", 1000, "none") as writer:
+        for first in (5, 7):
+            target = np.array([0, first, 0]), np.array([2, 1]), np.array([first, 1, 1])
+            writer.append(np.arange(3), np.array([1, 2]), target=target)
+    read = shards.read(tmp_path / "train")
+    assert read.target is not None
+    assert (len(read), len(read.target), read.at, read.target.at) == (4, 4, "none", "tokens")
+    assert read.target.tokens.tolist() == [0, 5, 0, 0, 7, 0]
+    assert read.target.labels.tolist() == [5, 1, 1, 7, 1, 1]
+    assert read.sizes.tolist() == [3, 3, 3, 3]
+
+
+def test_labels_may_be_fractions_and_several_a_row(tmp_path: Path) -> None:
+    labels = np.array([[0.5, 1], [0, -2.25]], np.float32)
+    with shards.Writer(tmp_path / "train", 1000, kind="float32", width=2) as writer:
+        writer.append(np.arange(2), np.array([1, 1]), labels)
+    read = shards.read(tmp_path / "train")
+    assert read.labels.dtype == np.float32
+    assert read.labels.tolist() == labels.tolist()
+
+
 def test_a_shard_is_mapped_and_not_read_into_memory(tmp_path: Path) -> None:
     read = written(tmp_path / "train", [[1, 2], [3]], [0, 1])
     for each in (read.tokens, read.offsets, read.labels):

@@ -11,7 +11,7 @@ from tasks.errors import BadInput
 from tasks.model import loop
 from tasks.model.learner import Learner
 from tasks.recipe import Train
-from tests.tasks.model import families
+from tests.tasks.model import families, test_heads
 from tests.tasks.model.test_forward import ragged, reads
 
 KEY_BIASES = ("key.bias", "k_lin.bias", "c_attn.bias")  # have no gradient but rounding: softmax takes no notice of them
@@ -81,3 +81,32 @@ def test_layers_that_cannot_be_told_apart_are_refused(name: str, top_layers: int
     with pytest.raises(BadInput, match=found) as refused:
         Learner(model, ragged(model), Train(top_layers=top_layers), "cpu")
     assert refused.value.code == "E-LAYERS"
+
+
+@pytest.mark.parametrize("top_layers", [0, 2])
+@pytest.mark.parametrize("name", ["llama", "questions", "choices"])
+def test_kept_states_change_no_loss_of_any_head(name: str, top_layers: int, tmp_path: Path) -> None:
+    def losses(folder: Path | None) -> list[float]:
+        head = test_heads.HEADS[name]
+        how = Train(batch=8, epochs=2, learning_rate=3e-4, precision="fp32", top_layers=top_layers)
+        shard = head.rows()
+        learner = Learner(head.built(), shard, how, "cpu", reads=head.reads, loss=head.loss)
+        if folder:
+            learner.keep([shard], folder)
+        return [float(step.loss) for step in loop.steps(learner, loop.Plan(shard, how), loop.Progress())]
+
+    assert np.abs(np.subtract(losses(tmp_path), losses(None))).max() <= 1e-5
+
+
+def test_a_head_that_is_the_frozen_embedding_does_not_learn_alone() -> None:
+    head = test_heads.HEADS["gpt2"]
+    with pytest.raises(BadInput, match="gpt2 is its embedding") as refused:
+        Learner(head.built(), head.rows(), Train(top_layers=0), "cpu", reads="read")
+    assert refused.value.code == "E-LAYERS"
+
+
+def test_rows_that_are_corrupted_anew_are_computed_anew(tmp_path: Path) -> None:
+    head = test_heads.HEADS["bert"]
+    learner = Learner(head.built(), head.rows(), Train(top_layers=1), "cpu", reads="read", **head.how)
+    learner.keep([head.rows()], tmp_path)
+    assert learner.forward.prefix is None

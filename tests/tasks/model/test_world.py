@@ -13,7 +13,7 @@ from tasks.model import loop
 from tasks.model.forward import Reads
 from tasks.model.learner import Learner
 from tasks.model.world import ALONE, World
-from tests.tasks.model import families, groups, small
+from tests.tasks.model import families, groups, small, test_heads
 
 KINDS = ("none", "full")  # of sharding
 WAYS = ("forward", "backward")
@@ -62,6 +62,26 @@ def test_three_processes_share_batches_of_fewer_rows_than_they_are(tmp_path: Pat
         for task, ours in zip(TASKS, (found[:4], found[4:]), strict=True):
             for dials, each in zip(wanted, ours, strict=True):
                 assert off(each, losses(ALONE, task, tmp_path / "alone", dials)) <= 1e-5
+
+
+def losses_of_heads(world: World, *wanted: tuple[str, str]) -> list[list[float]]:
+    """Those of two epochs, and of an evaluation behind them."""
+    found = []
+    for name, kind in wanted:
+        head, shard = test_heads.HEADS[name], test_heads.HEADS[name].rows()
+        how = small.plan(launch="torchrun", sharding=kind, epochs=2, learning_rate=1e-3, micro_batch=5).how
+        learner = Learner(head.built(), shard, how, "cpu", world, reads=head.reads, loss=head.loss, **head.how)
+        plan = loop.Plan(shard, how, **head.how)
+        taken = [float(step.loss) for step in loop.steps(learner, plan, loop.Progress())]
+        found.append([*taken, loop.evaluate(learner.forward, shard, world)[0]])
+    return found
+
+
+def test_two_processes_make_of_language_models_what_one_makes() -> None:
+    wanted = [("bert", "none"), ("t5", "none"), ("llama", "none"), ("llama", "full")]
+    one = losses_of_heads(ALONE, *wanted)
+    for found in groups.together(2, losses_of_heads, *wanted):
+        assert [off(each, expected) <= 1e-5 for each, expected in zip(found, one, strict=True)] == [True] * 4
 
 
 def cramp(learner: Learner, where: str, visits: Container[int]) -> None:
