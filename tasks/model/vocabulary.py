@@ -54,16 +54,21 @@ class InUse(nn.Module):
 
 
 def narrow(model: PreTrainedModel, *tokens: npt.NDArray[np.integer]) -> InUse | None:
-    """Lets only the rows of `tokens` learn, where that pays and where nothing else shares the embedding."""
+    """Lets only the rows of `tokens` learn, where that pays and where nothing else shares the embedding.
+
+    A model with several tables for its vocabulary, as T5 and BART have one for each stack, learns them as a whole.
+    """
     table = model.get_input_embeddings()
     if type(table) is not nn.Embedding or not table.weight.requires_grad:
         return None
     shared = sum(each is table.weight for module in model.modules() for each in module._parameters.values())
+    tables = [each for each in model.modules() if isinstance(each, nn.Embedding)]
+    several = sum(each.num_embeddings == table.num_embeddings for each in tables)
     special = {number for name, number in model.config.to_dict().items() if name.endswith("_token_id")}
     always = {0, table.padding_idx, *special}  # token 0 is what pads where nothing else is named
     found = [*map(np.unique, tokens), np.array([each for each in always if isinstance(each, int)])]
     used = np.unique(np.concatenate(found)).astype(np.int64)
-    if shared > 1 or len(used) > WORTH * table.num_embeddings:
+    if shared > 1 or several > 1 or len(used) > WORTH * table.num_embeddings:
         return None
     narrowed = InUse(table, used).to(table.weight.device).train(table.training)
     model.set_input_embeddings(narrowed)
