@@ -3,11 +3,12 @@
 Of the ordinary tokens of a row 15 % are chosen, at least one; of these 80 % become [MASK], 10 % another token, drawn
 from the whole vocabulary, and 10 % stay. How many are chosen follows from the row alone, so that the labels of a step
 are counted without a draw; which ones is a function of (seed, draw, row), drawn anew in each epoch, and the same on
-however many processes, and after whatever kill. A row costs 30 microseconds.
+however many processes, and after whatever kill. A row costs 0.13 ms on a busy core.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +36,18 @@ class Corruption:
     share: float = 0.15
 
     @cached_property
+    def chooses(self) -> npt.NDArray[np.bool_]:
+        """Whether each token id may be chosen, (vocabulary,)."""
+        return ~np.isin(np.arange(self.vocabulary), [*self.special, self.mask])
+
+    @cached_property
     def ordinary(self) -> npt.NDArray[np.int64]:
-        """Ids of the tokens that may be chosen."""
-        return np.setdiff1d(np.arange(self.vocabulary), [*self.special, self.mask])
+        """Those that may."""
+        return np.flatnonzero(self.chooses)
 
     def labels(self, shard: Shard, rows: Rows) -> int:
         """How many tokens of these rows are chosen."""
-        tokens = np.isin(shard.tokens[tokens_of(shard.bounds, rows)], self.ordinary)
+        tokens = self.chooses[shard.tokens[tokens_of(shard.bounds, rows)]]
         ends = np.cumsum(shard.lengths[rows])
         counts = np.diff(np.append(0, np.cumsum(tokens))[np.append(0, ends)])
         return int(self._chosen(counts).sum())
@@ -52,21 +58,21 @@ class Corruption:
         Args:
             draw: number of the epoch, from 1; 0 where nothing is learned, so that losses can be compared.
         """
-        ids = batch.ids.copy()
+        ids, may = batch.ids.copy(), self.chooses[batch.ids] & batch.mask.astype(bool)
         read, labels, begin = [], [], 0
         for place, (row, length) in enumerate(zip(rows, batch.lengths, strict=True)):
             chance = np.random.default_rng([self.seed, 4, draw, int(row)])
-            ordinary = np.flatnonzero(np.isin(ids[place, :length], self.ordinary))
-            chosen = np.sort(chance.permutation(ordinary)[: int(self._chosen(np.array(len(ordinary))))])
+            ordinary = np.flatnonzero(may[place])
+            chosen = np.sort(chance.permutation(ordinary)[: self._chosen(np.int64(len(ordinary)))])
             labels.append(ids[place, chosen])
             read.append(begin + chosen)
-            kind, other = chance.random(len(chosen)), chance.choice(self.ordinary, len(chosen))
+            kind = chance.random(len(chosen))
+            other = self.ordinary[chance.integers(len(self.ordinary), size=len(chosen))]
             ids[place, chosen[kind < MASKED + OTHER]] = other[kind < MASKED + OTHER]
             ids[place, chosen[kind < MASKED]] = self.mask
             begin += int(length)
         return batch._replace(ids=ids, labels=np.concatenate(labels), read=np.concatenate(read))
 
-    def _chosen(self, ordinary: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Of so many ordinary tokens."""
-        chosen: npt.NDArray[np.int64] = np.maximum(1, np.rint(self.share * ordinary)).astype(np.int64)
-        return np.minimum(ordinary, chosen)
+    def _chosen(self, ordinary: Any) -> Any:
+        """How many, of so many ordinary tokens."""
+        return np.minimum(ordinary, np.maximum(1, np.rint(self.share * ordinary))).astype(np.int64)

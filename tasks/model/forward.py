@@ -6,7 +6,9 @@ attention. What mixes rows by any means (DeBERTa-v2's own attention, Mamba's run
 computed padded, in batches of rows of near length.
 
 A head answers rows, tokens, or only those tokens that have a label. Its logits come flat, without padding, so losses
-and predictions need not know how they were computed.
+and predictions need not know how they were computed. Processor time of a gradient, 16 ragged rows, width 256, a
+vocabulary of 8,000: a GPT-2 of 4 layers with a label at every fourth token takes 713 ms, packed with the head
+everywhere 1,047, padded 1,710; T5 and BART of 4 and 4 layers 1,090 and 1,030, padded 1,664 and 1,609.
 """
 
 import inspect
