@@ -24,24 +24,26 @@ from pydantic import (
     ValidationError,
 )
 
-from tasks import strict_yaml
+from tasks import problems, strict_yaml
 from tasks.errors import BadInput, listed
+from tasks.problems import Problem
 from tasks.records import Digest, digest_of
 
-Task = Literal["text-classification", "token-classification"]
-Metric = Literal["accuracy", "macro_f1", "micro_f1", "weighted_f1", "entity_f1"]
+
+def known_task(value: str) -> str:
+    """A task that has a file in `tasks/problems`."""
+    problems.named(value)
+    return value
+
+
+Task = Annotated[str, AfterValidator(known_task)]
+Metric = str
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Column = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,128}$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
-HEADLINE: dict[str, Metric] = {"text-classification": "macro_f1", "token-classification": "entity_f1"}
 KINDS = ("f1", "precision", "recall")
-MEANS = ("macro", "micro", "weighted")
-METRICS: dict[str, tuple[str, ...]] = {
-    "text-classification": ("accuracy", *(f"{mean}_{kind}" for mean in MEANS for kind in KINDS)),
-    "token-classification": (*(f"entity_{kind}" for kind in KINDS), "accuracy"),
-}
 _WORDING = {  # how pydantic begins, and how our sentence goes on after "wanted"
     "Value error, ": "",
     "Input should be (greater|less)": r"a number \1",
@@ -110,16 +112,21 @@ class SplitBy(Section):
 
 
 class Data(Section):
+    """Where rows come from; any other key names the column of a role that the task knows, such as `text: message`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Column]
+
     source: Annotated[Annotated[Location, Text] | Annotated[Files, Mapped], ByForm] = Field(
         description="file, folder, glob, s3://, hf://name@revision, or one for each split"
     )
-    text: Column = Field("text", description="column of the text (text-classification)")
-    label: Column = Field("label", description="column of the label (text-classification)")
-    tokens: Column = Field("tokens", description="column of the words (token-classification)")
-    tags: Column = Field("tags", description="column of the words' tags (token-classification)")
     time: Column | None = Field(None, description="column of an ISO 8601 time or date")
     group: Column | None = Field(None, description="column whose equal values stay in one split")
     split: SplitBy = SplitBy()
+
+    def columns(self, problem: Problem) -> dict[str, str]:
+        """The column of each role; without a word of the recipe it bears the role's name."""
+        return {role: self.__pydantic_extra__.get(role, role) for role in problem.roles}
 
 
 class Rules(Section):
@@ -187,8 +194,8 @@ class Train(Section):
     clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
     label_smoothing: Share = 0.0
     early_stopping: int = Field(2, ge=0, description="evaluations without a better metric before it ends; 0: never")
-    metric: Metric | Literal["loss"] | None = Field(
-        None, description="what the best step is chosen by, on validation; none: macro_f1 or entity_f1"
+    metric: Metric | None = Field(
+        None, description="what the best step is chosen by, on validation; none: the task's own, or loss"
     )
     max_rows: int | None = Field(None, ge=1, description="largest number of training rows, drawn by the seed")
     recompute: bool = Field(
@@ -211,7 +218,7 @@ class Package(Section):
 
 
 class Exam(Section):
-    metric: Metric | None = Field(None, description="the headline; none: macro_f1 or entity_f1")
+    metric: Metric | None = Field(None, description="the headline; none: the task's own")
     slices: tuple[Column, ...] = Field(("length",), description="columns, or `length`, to report scores by")
 
 
@@ -220,7 +227,7 @@ class Gate(Section):
         0.0, ge=0, lt=1, description="loss of the exam's metric that would be accepted, in score points"
     )
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    floors: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+    floors: dict[str, float] = Field(
         default_factory=dict, description="least value of a metric, or of f1_, precision_ or recall_per_class"
     )
     draws: int = Field(2000, ge=100, le=100_000, description="bootstrap resamples")
@@ -247,9 +254,14 @@ class Recipe(Section):
         return digest_of(self.model_dump(mode="json"))
 
     @property
+    def problem(self) -> Problem:
+        """What the task is."""
+        return problems.named(self.task)
+
+    @property
     def metric(self) -> Metric:
         """The headline metric of exam and gate."""
-        return self.exam.metric or HEADLINE[self.task]
+        return self.exam.metric or self.problem.metrics[0]
 
 
 def load(path: Path, changes: Iterable[str] = ()) -> Recipe:
@@ -347,15 +359,27 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
     """Faults that only show when sections are seen together, each with its place."""
-    known = METRICS[recipe.task]
-    headlines = [metric for metric in get_args(Metric) if metric in known]
-    for section, metric in (("train", recipe.train.metric), ("exam", recipe.exam.metric)):
-        if metric not in (None, "loss", *headlines):
-            yield (section, "metric"), f"found {metric!r}, wanted a metric of {recipe.task}: {', '.join(headlines)}"
-    known += tuple(f"{kind}_per_class" for kind in KINDS)
-    for floor in recipe.gate.floors:
+    problem = recipe.problem
+    for role in recipe.data.__pydantic_extra__:
+        if role not in problem.roles:
+            keys = (*problem.roles, *Data.model_fields)
+            yield (
+                ("data", role),
+                f"unknown key{_meant(role, keys)}; columns of {recipe.task}: {', '.join(problem.roles)}",
+            )
+    for section, metric, known in (
+        ("train", recipe.train.metric, (*problem.metrics, "loss")),
+        ("exam", recipe.exam.metric, problem.metrics),
+    ):
+        if metric not in (None, *known):
+            yield (section, "metric"), f"found {metric!r}, wanted a metric of {recipe.task}: {', '.join(known)}"
+    floored = tuple(f"{kind}_per_class" for kind in KINDS) if problem.floored else ()
+    known = (*problem.metrics, *floored)
+    for floor, value in recipe.gate.floors.items():
         if floor not in known:
             yield ("gate", "floors", floor), f"unknown metric{_meant(floor, known)}, wanted one of {', '.join(known)}"
+        elif problem.floored and not 0 <= value <= 1:
+            yield ("gate", "floors", floor), f"found {value:g}, wanted a number in 0..1"
     if recipe.train.sharding == "full" and recipe.train.launch != "torchrun":
         yield ("train", "sharding"), f"found 'full' with launch {recipe.train.launch!r}, wanted launch 'torchrun'"
     split = recipe.data.split

@@ -9,7 +9,7 @@ Reading is a few array operations a batch, whatever its size: 16 rows of banking
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,10 @@ class Batch(NamedTuple):
 
     ids: npt.NDArray[np.int64]  # (rows, longest)
     mask: npt.NDArray[np.int64]  # (rows, longest), 1 where there is a token
-    labels: npt.NDArray[np.int64]  # (rows,), or (rows, longest) where labels stand at tokens
+    labels: npt.NDArray[Any]  # (rows,) or (rows, k), or (rows, longest) where labels stand at tokens
     lengths: npt.NDArray[np.int64]  # (rows,) tokens of each
     states: npt.NDArray[np.float32] | None = None  # (tokens or rows, width) what frozen layers make of them
+    types: npt.NDArray[np.int64] | None = None  # (rows, longest) 1 in the second text of a pair
 
 
 def subset(rows: int, at_most: int | None, seed: int) -> Rows:
@@ -90,8 +91,13 @@ def padded(shard: Shard, rows: Rows, pad: int) -> Batch:
     lengths = shard.lengths[rows]
     places = _Places(lengths)
     found = tokens_of(shard.offsets, rows)
-    labels = places.filled(shard.labels[found], IGNORED) if shard.per_token else shard.labels[rows].astype(np.int64)
-    return Batch(places.filled(shard.tokens[found], pad), places.filled(1, 0), labels, lengths)
+    labels = places.filled(shard.labels[found], IGNORED) if shard.per_token else _long(shard.labels[rows])
+    types = None if shard.types is None else places.filled(shard.types[found], 0)
+    return Batch(places.filled(shard.tokens[found], pad), places.filled(1, 0), labels, lengths, types=types)
+
+
+def _long(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return labels.astype(np.int64) if labels.dtype.kind == "i" else labels
 
 
 def tokens_of(offsets: Rows, rows: Rows) -> Rows:
@@ -102,12 +108,17 @@ def tokens_of(offsets: Rows, rows: Rows) -> Rows:
     return np.repeat(begins - ends + lengths, lengths) + np.arange(ends[-1])
 
 
-def of_rows(rows: Sequence[Sequence[int] | npt.NDArray[np.integer]], pad: int) -> Batch:
+def of_rows(
+    rows: Sequence[Sequence[int] | npt.NDArray[np.integer]],
+    pad: int,
+    types: Sequence[npt.NDArray[np.integer]] | None = None,
+) -> Batch:
     """Rows of token ids without labels, filled up with the token `pad`."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     places = _Places(lengths)
     ids = places.filled(np.concatenate(rows), pad)
-    return Batch(ids, places.filled(1, 0), np.full(len(rows), IGNORED, np.int64), lengths)
+    typed = None if types is None else places.filled(np.concatenate(types), 0)
+    return Batch(ids, places.filled(1, 0), np.full(len(rows), IGNORED, np.int64), lengths, types=typed)
 
 
 class _Places:

@@ -8,26 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
     ModernBertConfig,
     PretrainedConfig,
     PreTrainedModel,
     logging,
 )
 
+from tasks import problems
 from tasks.errors import BadInput
+from tasks.problems import Problem
 from tasks.recipe import Architecture, Task
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
-HEADS: dict[Task, Any] = {
-    "text-classification": AutoModelForSequenceClassification,
-    "token-classification": AutoModelForTokenClassification,
-}
 SHIFTED = {  # RoBERTa and its kin count positions from the padding id on
     "camembert",
     "data2vec-text",
@@ -94,16 +91,17 @@ def initialised(
     config.update({f"{name}_token_id": number for name, number in special.items()})
     config.update({"bos_token_id": special["cls"], "eos_token_id": special["sep"]})
     config.update({"vocab_size": vocabulary, "max_position_embeddings": length})
-    return _drawn(config, task, labels, seed)
+    return _drawn(config, problems.named(task), labels, seed)
 
 
 def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) -> PreTrainedModel:
     """The weights in `folder` with a head for `labels`: its own if it was made for them, else one drawn by the seed."""
+    problem = problems.named(task)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     theirs = tuple(config.id2label[number] for number in sorted(config.id2label))
-    _name(config, labels)
+    _name(config, problem, labels)
     torch.manual_seed(seed)
-    model: PreTrainedModel = HEADS[task].from_pretrained(
+    model: PreTrainedModel = _head(problem).from_pretrained(
         folder,
         config=config,
         attn_implementation="sdpa",
@@ -112,20 +110,30 @@ def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) 
         use_safetensors=True,
         local_files_only=True,
     )
-    if theirs == labels:
+    if theirs == _outputs(problem, labels):
         return model
-    fresh = _drawn(config, task, labels, seed)
+    fresh = _drawn(config, problem, labels, seed)
     fresh.base_model.load_state_dict(model.base_model.state_dict())
     return fresh
 
 
-def _drawn(config: PretrainedConfig, task: Task, labels: tuple[str, ...], seed: int) -> PreTrainedModel:
-    _name(config, labels)
+def _drawn(config: PretrainedConfig, problem: Problem, labels: tuple[str, ...], seed: int) -> PreTrainedModel:
+    _name(config, problem, labels)
     torch.manual_seed(seed)
-    model: PreTrainedModel = HEADS[task].from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    model: PreTrainedModel = _head(problem).from_config(config, attn_implementation="sdpa", dtype=torch.float32)
     return model
 
 
-def _name(config: PretrainedConfig, labels: tuple[str, ...]) -> None:
-    numbers: dict[str, Any] = {"label2id": {label: number for number, label in enumerate(labels)}}
-    config.update({"id2label": dict(enumerate(labels)), **numbers})
+def _head(problem: Problem) -> Any:
+    return getattr(transformers, problem.head)
+
+
+def _name(config: PretrainedConfig, problem: Problem, labels: tuple[str, ...]) -> None:
+    names = dict(enumerate(_outputs(problem, labels)))
+    numbers: dict[str, Any] = {"label2id": {name: number for number, name in names.items()}}
+    config.update({"id2label": names, "problem_type": problem.problem_type, **numbers})
+
+
+def _outputs(problem: Problem, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the outputs: the labels, or those that transformers gives where there are none."""
+    return labels or tuple(f"LABEL_{number}" for number in range(problem.outputs(labels)))

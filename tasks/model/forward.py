@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -159,9 +159,11 @@ def _near(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool(off <= TOLERANCE[expected.dtype] * expected.abs().max())
 
 
-def _logits(model: nn.Module, batch: batches.Batch, packed: Pack | None, device: str) -> torch.Tensor:
+def _logits(model: PreTrainedModel, batch: batches.Batch, packed: Pack | None, device: str) -> torch.Tensor:
     ids, mask = (hardware.sent(each, device) for each in (batch.ids, batch.mask))
-    travels = {"packed": packed} if packed else {}
+    travels: dict[str, Any] = {"packed": packed} if packed else {}
+    if batch.types is not None and getattr(model.config, "type_vocab_size", 0) > 1:
+        travels["token_type_ids"] = hardware.sent(batch.types, device)
     logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, **travels).logits
     return logits
 

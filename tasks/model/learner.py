@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from tasks.data import batches
-from tasks.data.shards import IGNORED, Shard
+from tasks.data.shards import Shard
 from tasks.errors import BadInput
 from tasks.model import dropout, hardware, sharding, vocabulary
 from tasks.model.forward import Forward, probe
+from tasks.model.losses import LOSSES
 from tasks.model.prefix import Layers, Prefix
 from tasks.model.world import ALONE, World
+from tasks.problems.contract import ANY, Problem
 from tasks.recipe import Train
 
 
@@ -22,12 +23,19 @@ class Learner:
 
     Args:
         shard: the rows that it will learn from; embeddings of tokens that do not occur there need no update.
+        problem: whose loss it learns by.
     """
 
     def __init__(
-        self, model: PreTrainedModel, shard: Shard, how: Train, device: str = "cpu", world: World = ALONE
+        self,
+        model: PreTrainedModel,
+        shard: Shard,
+        how: Train,
+        device: str = "cpu",
+        world: World = ALONE,
+        problem: Problem = ANY,
     ) -> None:
-        self.how, self.device, self.world = how, device, world
+        self.how, self.device, self.world, self.problem = how, device, world, problem
         shares = how.sharding == "full" and world.size > 1
         before = "cpu" if shares else device  # where it stands until no process has to keep all of it
         model = model.to(before).train()  # type: ignore[arg-type]
@@ -83,16 +91,10 @@ class Learner:
             self.forward.prefix = Prefix(self.forward, self.layers, shards, folder)
 
     def loss(self, batch: batches.Batch, labels: int) -> torch.Tensor:
-        """The cross entropy of a part of a step that has `labels` labels in all: its share of their mean."""
-        logits = self.forward(batch)
+        """The loss of a part of a step that has `labels` labels in all: its share of their mean."""
         target = hardware.sent(batch.labels, self.device)
-        return functional.cross_entropy(
-            logits.flatten(0, -2),
-            target.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-            label_smoothing=self.how.label_smoothing,
-        ) / max(1, labels)
+        total = LOSSES[self.problem.loss](self.forward(batch), target, self.how.label_smoothing)
+        return total / max(1, labels)
 
     @property
     def gradients(self) -> list[torch.Tensor]:

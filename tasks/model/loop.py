@@ -14,18 +14,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from tasks.data import batches
 from tasks.data.shards import IGNORED, Shard
 from tasks.model import hardware
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
+from tasks.model.losses import LOSSES
 from tasks.model.world import ALONE, Short, World
+from tasks.problems.contract import ANY, Problem
 from tasks.recipe import Train
 
 log = logging.getLogger("vernal.loop")
@@ -168,13 +170,15 @@ def _mixed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence(named).generate_state(1, np.uint64)[0])
 
 
-def evaluate(forward: Forward, shard: Shard, world: World = ALONE) -> tuple[float, npt.NDArray[np.int64]]:
-    """Mean loss over the labels of a split, and the predicted label id of each row, or of each token.
+def evaluate(
+    forward: Forward, shard: Shard, world: World = ALONE, problem: Problem = ANY
+) -> tuple[float, npt.NDArray[Any]]:
+    """Mean loss over the labels of a split, and what the problem keeps of the outputs: by itself the predicted ids.
 
     Returns:
-        The loss in nats, and ids (rows,) or (tokens,) in the order of the shard.
+        The loss in nats or squares, and what was kept, (rows, ...) or (tokens, ...) in the order of the shard.
     """
-    predicted = np.full(len(shard.labels), IGNORED, np.int64)
+    kept = np.full(shard.labels.shape, IGNORED if shard.labels.dtype.kind == "i" else -np.inf)
     sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of labels
     parts = list(forward.at_once(shard.lengths))
     with forward.examined():
@@ -185,14 +189,13 @@ def evaluate(forward: Forward, shard: Shard, world: World = ALONE) -> tuple[floa
             if number >= len(parts):
                 continue  # computed for the others' sake, who may need this process's share of the model
             target = hardware.sent(batch.labels, forward.device)
-            sums[0] += functional.cross_entropy(
-                logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
-            ).cpu()
-            sums[1] += int((batch.labels != IGNORED).sum())
-            best = logits.argmax(-1).cpu().numpy()
+            sums[0] += LOSSES[problem.loss](logits, target, 0.0).cpu()
+            sums[1] += int((batch.labels != IGNORED).sum()) if shard.per_token else len(rows)
+            found = problem.reduced(logits).cpu().numpy()
             if shard.per_token:
-                predicted[batches.tokens_of(shard.offsets, rows)] = best[batch.mask.astype(bool)]
+                kept[batches.tokens_of(shard.offsets, rows)] = found[batch.mask.astype(bool)]
             else:
-                predicted[rows] = best
+                kept[rows] = found
     total, labels = world.total(sums).tolist()
-    return total / max(1, labels), world.most(torch.from_numpy(predicted)).numpy()
+    kept = kept.astype(np.int64) if shard.labels.dtype.kind == "i" else kept
+    return total / max(1, labels), world.most(torch.from_numpy(kept)).numpy()

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel
 
-from tasks import recipe, stages
+from tasks import problems, recipe, stages
 from tasks.data import shards, tokenisers
 from tasks.model import architectures, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
@@ -58,8 +58,9 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     model = model_of(folder, job)
     parameters = model.num_parameters()
     hardware.share_cores(parameters)
+    problem = problems.named(job.task)
     rows, validation = (shards.read(folder / "shards" / split) for split in ("train", "validation"))
-    learner = Learner(model, rows, job.train, world.device, world)
+    learner = Learner(model, rows, job.train, world.device, world, problem)
     room = folder / f"rank-{world.rank}"
     room.mkdir(exist_ok=True)
     learner.keep((rows, validation), room)
@@ -67,7 +68,7 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     progress = checkpoints.restore(learner)
     world.agree(progress.step)  # nobody writes the next checkpoint while another still reads this one
     plan = loop.Plan(rows, job.train, by_length=not learner.forward.packs)
-    watch = Watch(learner.forward, validation, job.data.labels, job.task, job.train.metric, world)
+    watch = Watch(learner.forward, validation, job.data.labels, problem, job.train.metric, world)
     log.info("%d steps of %d rows, %s, from step %d", plan.total, job.train.batch, learner.says, progress.step)
     curves = Curves(job.name, job.run_key)
     told = curves if world.leads else nullcontext()
