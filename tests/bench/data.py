@@ -106,7 +106,7 @@ def encoded(dataset: str, split: Split) -> Shard:
 def laid_out(rows: Sequence[Sequence[int]], labels: Sequence[int]) -> Shard:
     """Token ids and labels of rows as a shard in memory."""
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    return Shard(np.concatenate(rows).astype(np.uint16), offsets, np.array(labels, np.int32), per_token=False)
+    return Shard(np.concatenate(rows).astype(np.uint16), offsets, np.array(labels, np.int32), at="rows")
 
 
 def tokenizer() -> Any:

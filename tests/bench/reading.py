@@ -41,7 +41,7 @@ def sections(steps: int | None) -> Iterator[Section]:
 def written(dataset: str, folder: Path) -> shards.Shard:
     """The training split as a shard on disk, mapped into memory."""
     made = data.encoded(dataset, data.read(dataset, "train"))
-    with shards.Writer(folder, vocabulary=2**15, per_token=False) as writer:
+    with shards.Writer(folder, vocabulary=2**15, at="rows") as writer:
         writer.append(made.tokens, made.lengths, made.labels)
     return shards.read(folder)
 

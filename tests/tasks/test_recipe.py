@@ -12,7 +12,8 @@ from pydantic_core import PydanticUndefined
 
 from tasks import recipe
 from tasks.errors import BadInput
-from tasks.model import metrics
+from tasks import problems
+from tasks.metrics.marks import LOWER
 from tasks.recipe import Architecture, Recipe, Section, TrainedTokenizer
 
 SHORT = "name: a\ntask: text-classification\ndata: {source: rows.jsonl}\nmodel: {base: minilm}\n"
@@ -212,19 +213,27 @@ def test_a_metric_must_be_one_of_the_task(write: Any) -> None:
     assert recipe.load(write(tags), ["exam.metric=entity_f1"]).metric == "entity_f1"
     assert recipe.load(write(tags), ["train.metric=loss"]).train.metric == "loss"
     assert "line 4" not in refusal(write(tags), "train.metric=macro_f1")
-    assert "train.metric: found 'macro_f1', wanted a metric of token-classification: accuracy, entity_f1" in refusal(
+    assert "train.metric: found 'macro_f1', wanted a metric of token-classification: entity_f1" in refusal(
         write(tags), "train.metric=macro_f1"
     )
 
 
-def test_every_metric_that_a_recipe_may_name_is_measured() -> None:
-    answers: dict[Any, Any] = {"text-classification": ["a", "b"], "token-classification": [["B-X"], ["O"]]}
-    for task, truth in answers.items():
-        classes = truth if task == "text-classification" else ["O", "B-X", "I-X"]
-        scores = metrics.scores(task, metrics.count(task, truth, truth, classes))
-        assert scores == dict.fromkeys(recipe.METRICS[task], 1.0)
-        assert recipe.HEADLINE[task] in scores
-    assert set(get_args(recipe.Metric)) <= {name for names in recipe.METRICS.values() for name in names}
+PERFECT: dict[str, list[Any]] = {
+    "text-classification": ["a", "b"],
+    "pair-classification": ["a", "b"],
+    "multi-label-classification": [["a", "b"], ["b"], []],
+    "token-classification": [["B-X"], ["O"]],
+    "regression": [1.0, 2.5],
+    "similarity": [1.0, 2.5],
+}
+
+
+@pytest.mark.parametrize("task", problems.names())
+def test_every_metric_that_a_recipe_may_name_is_measured(task: str) -> None:
+    problem, truth = problems.named(task), PERFECT[task]
+    marks = problem.marks(truth, truth, ("a", "b") if "token" not in task else ("O", "B-X", "I-X"))
+    best = {metric: 0.0 if metric in LOWER else 1.0 for metric in problem.metrics}
+    assert {metric: float(marks.score(metric)) for metric in problem.metrics} == pytest.approx(best)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

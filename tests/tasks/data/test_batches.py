@@ -93,9 +93,9 @@ def test_a_subset_of_all_rows_is_all_of_them(at_most: int | None) -> None:
 
 
 def test_padding_has_no_mask_and_no_label(tmp_path: Path) -> None:
-    with shards.Writer(tmp_path / "rows", 100, per_token=False) as writer:
+    with shards.Writer(tmp_path / "rows", 100, at="rows") as writer:
         makers.add(writer, [[5, 6, 7], [8]], [1, 0])
-    with shards.Writer(tmp_path / "tokens", 100, per_token=True) as writer:
+    with shards.Writer(tmp_path / "tokens", 100, at="tokens") as writer:
         makers.add(writer, [[5, 6, 7], [8]], [-100, 2, 3, 4])
     by_row = batches.padded(shards.read(tmp_path / "rows"), np.array([1, 0]), pad=9)
     assert by_row.ids.tolist() == [[8, 9, 9], [5, 6, 7]]

@@ -15,8 +15,8 @@ from tests import makers
 ROWS = st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=12), min_size=1, max_size=30)
 
 
-def written(folder: Path, rows: list[list[int]], labels: list[int], per_token: bool = False) -> shards.Shard:
-    with shards.Writer(folder, 1000, per_token=per_token) as writer:
+def written(folder: Path, rows: list[list[int]], labels: list[int], at: shards.At = "rows") -> shards.Shard:
+    with shards.Writer(folder, 1000, at=at) as writer:
         makers.add(writer, rows, labels)
     return shards.read(folder)
 
@@ -28,7 +28,7 @@ def test_no_row_is_lost_or_doubled_however_the_batches_are_cut(
 ) -> None:
     folder = tmp_path_factory.mktemp("shard") / "train"
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    with shards.Writer(folder, 1000, per_token=False) as writer:
+    with shards.Writer(folder, 1000, at="rows") as writer:
         for first, last in pairwise(edges):
             makers.add(writer, rows[first:last], range(first, last))
     read = shards.read(folder)
@@ -43,7 +43,7 @@ def test_no_row_is_lost_or_doubled_however_the_batches_are_cut(
 @given(rows=ROWS)
 def test_a_label_stays_with_its_token(tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]]) -> None:
     labels = [token + 1000 for row in rows for token in row]
-    read = written(tmp_path_factory.mktemp("shard") / "train", rows, labels, per_token=True)
+    read = written(tmp_path_factory.mktemp("shard") / "train", rows, labels, at="tokens")
     for place, row in enumerate(rows):
         ids, marks = read.row(place)
         assert ids.tolist() == row
@@ -60,7 +60,7 @@ def test_a_shard_is_mapped_and_not_read_into_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("vocabulary", "kind"), [(65_536, np.uint16), (65_537, np.uint32)])
 def test_tokens_take_two_bytes_as_long_as_every_id_fits(tmp_path: Path, vocabulary: int, kind: type) -> None:
-    with shards.Writer(tmp_path / "train", vocabulary, per_token=False) as writer:
+    with shards.Writer(tmp_path / "train", vocabulary, at="rows") as writer:
         makers.add(writer, [[0, vocabulary - 1]], [0])
     read = shards.read(tmp_path / "train")
     assert read.tokens.dtype == kind
@@ -68,7 +68,7 @@ def test_tokens_take_two_bytes_as_long_as_every_id_fits(tmp_path: Path, vocabula
 
 
 def test_an_id_that_does_not_fit_is_not_written_as_another(tmp_path: Path) -> None:
-    with shards.Writer(tmp_path / "train", 100, per_token=False) as writer, pytest.raises(OverflowError, match="65536"):
+    with shards.Writer(tmp_path / "train", 100, at="rows") as writer, pytest.raises(OverflowError, match="65536"):
         makers.add(writer, [[1, 65_536]], [0])
 
 

@@ -21,14 +21,14 @@ def shard(rows: int = 45, seed: int = 0) -> Shard:
     draw = np.random.default_rng(seed)
     texts = [np.array([2, *draw.integers(5, VOCABULARY, draw.integers(1, 11)), 3], np.uint16) for _ in range(rows)]
     offsets = np.cumsum([0, *map(len, texts)]).astype(np.int64)
-    return Shard(np.concatenate(texts), offsets, np.array([text[1] % 3 for text in texts], np.int32), per_token=False)
+    return Shard(np.concatenate(texts), offsets, np.array([text[1] % 3 for text in texts], np.int32), at="rows")
 
 
 def tagged(rows: int = 45, seed: int = 0) -> Shard:
     """The same rows with a label at each token but the special ones, so that rows have unequal numbers of labels."""
     plain = shard(rows, seed)
     labels = np.where(plain.tokens >= 5, plain.tokens.astype(np.int32) % 3, np.int32(IGNORED))
-    return Shard(plain.tokens, plain.offsets, labels, per_token=True)
+    return Shard(plain.tokens, plain.offsets, labels, at="tokens")
 
 
 def encoder(folder: Any, task: Any = "text-classification", dropout: float = 0.1) -> PreTrainedModel:

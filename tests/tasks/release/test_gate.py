@@ -11,7 +11,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from tasks.model import metrics
+from tasks.metrics import intervals, labels
+from tasks.metrics.counts import Counts
 from tasks.recipe import Gate
 from tasks.release import gate
 
@@ -21,11 +22,11 @@ PAIRS = st.lists(
 )
 
 
-def counts(truth: list[str], predicted: list[str]) -> metrics.Counts:
-    return metrics.count("text-classification", truth, predicted, tuple(sorted({*truth, "a", "b", "c"})))
+def counts(truth: list[str], predicted: list[str]) -> Counts:
+    return labels.marks(truth, predicted, tuple(sorted({*truth, "a", "b", "c"})))
 
 
-def answers(right: Bools) -> metrics.Counts:
+def answers(right: Bools) -> Counts:
     """A model that is right where `right` says so, over two labels of equal share."""
     truth = ["a", "b"] * (len(right) // 2)
     other = {"a": "b", "b": "a"}
@@ -81,10 +82,10 @@ def test_champion_and_challenger_change_places_with_the_sign(rows: list[tuple[st
 
 def test_the_seed_and_nothing_else_decides_the_draws() -> None:
     a, b = answers(right_but(100)), answers(right_but(80, seed=1))
-    first = gate.resampled(a, b, "macro_f1", 300, seed=4)
+    first = intervals.resampled(a, b, "macro_f1", 300, seed=4)
     np.random.seed(1)  # another's generator must not matter
-    assert np.array_equal(first, gate.resampled(a, b, "macro_f1", 300, seed=4))
-    assert not np.array_equal(first, gate.resampled(a, b, "macro_f1", 300, seed=5))
+    assert np.array_equal(first, intervals.resampled(a, b, "macro_f1", 300, seed=4))
+    assert not np.array_equal(first, intervals.resampled(a, b, "macro_f1", 300, seed=5))
     assert len(first) == 300
 
 
@@ -173,9 +174,9 @@ def test_the_gate_of_77_classes_takes_seconds() -> None:
     classes = tuple(f"intent {n:02}" for n in range(77))
     truth = [classes[n % 77] for n in range(3080)]
 
-    def model(quality: float) -> metrics.Counts:
+    def model(quality: float) -> Counts:
         predicted = [true if draw.random() < quality else classes[draw.integers(77)] for true in truth]
-        return metrics.count("text-classification", truth, predicted, classes)
+        return labels.marks(truth, predicted, classes)
 
     champion, challenger = model(0.9), model(0.93)
     began = time.process_time()
