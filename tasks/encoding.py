@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-from tokenizers import Encoding, Tokenizer
 
 from tasks.errors import BadInput
+
+if TYPE_CHECKING:  # what only reads a recipe need not wait for these
+    import pyarrow as pa
+    from tokenizers import Encoding, Tokenizer
 
 IGNORED = -100  # the label that torch's cross entropy skips
 NO_TOKEN = 2**32 - 1  # an id that no vocabulary has
@@ -50,7 +51,7 @@ class Encoded:
 class Encoder:
     """A tokenizer that cuts rows at `length` tokens, special ones included, and never pads."""
 
-    tokenizer: Tokenizer
+    tokenizer: "Tokenizer"
     length: int
 
     def texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
@@ -64,11 +65,14 @@ class Encoder:
             encodings = self.tokenizer.encode_batch_fast(rows)
         return _together(encodings, typed=pairs is not None)
 
-    def words(self, rows: pa.ListArray) -> Encoded:
+    def words(self, rows: "pa.ListArray") -> Encoded:
         """Rows of words; `origin` is the number of the word in its row, at its first sub-word.
 
         `word` and `row` below name, for each token, the word and the row that it comes from.
         """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         words = rows.flatten().dictionary_encode()
         pieces = pa.array(self.pieces(words.dictionary.to_pylist()), pa.list_(pa.uint32()))
         tokens = pieces.take(words.indices)
@@ -110,6 +114,8 @@ class Encoder:
         Raises:
             BadInput: E-TOK-PANIC, they leave no room for a token, or broke the tokenizer library.
         """
+        from tokenizers import Encoding
+
         with guarded("E-TOK-PANIC", "encoding"):
             row = Encoding()
             row.pad(1, pad_id=NO_TOKEN)
@@ -118,7 +124,7 @@ class Encoder:
         return ids[:place], ids[place + 1 :]
 
 
-def _together(encodings: Sequence[Encoding], *, typed: bool) -> Encoded:
+def _together(encodings: Sequence["Encoding"], *, typed: bool) -> Encoded:
     """What the library made of rows, one after another."""
     types = np.fromiter(chain.from_iterable(each.type_ids for each in encodings), np.uint8) if typed else None
     return Encoded(
@@ -129,7 +135,7 @@ def _together(encodings: Sequence[Encoding], *, typed: bool) -> Encoded:
     )
 
 
-def numbered(labels: pa.Array, numbers: Any) -> npt.NDArray[np.int32]:
+def numbered(labels: "pa.Array", numbers: Any) -> npt.NDArray[np.int32]:
     """The number of each label."""
     found = labels.dictionary_encode()
     known = np.array([numbers[label] for label in found.dictionary.to_pylist()], np.int32)

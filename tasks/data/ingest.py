@@ -25,7 +25,7 @@ from tasks.data.readers.lines import Fault, Row, Unfit
 from tasks.data.readers.roles import Fitted, fitted
 from tasks.data.sources import Part
 from tasks.errors import BadInput, listed
-from tasks.problems.contract import STORED, Problem
+from tasks.problems.contract import Problem, stored
 from tasks.recipe import Data, Task
 from tasks.records import Snapshot
 from tasks.verb import verb
@@ -112,7 +112,7 @@ class _Rows:
     def __init__(self, folder: Path, problem: Problem) -> None:
         self.roles = tuple(problem.roles)
         columns = [("row", pa.int64()), ("place", pa.string()), ("split", pa.string())]
-        columns += [(role, STORED[kind]) for role, kind in problem.roles.items()]
+        columns += [(role, stored(kind)) for role, kind in problem.roles.items()]
         columns += [("time", pa.string()), ("group", pa.string()), ("extra", pa.map_(pa.string(), pa.string()))]
         self.schema = pa.schema(columns)
         self.writer = pq.ParquetWriter(folder / "rows.parquet", self.schema, compression="zstd")

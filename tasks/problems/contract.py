@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from tasks.encoding import Encoded, Encoder
 
@@ -28,14 +27,6 @@ Kind = Literal["text", "words", "label", "labels", "tags", "number"]
 Row = Mapping[str, Any]  # role -> value
 Floats = npt.NDArray[np.floating[Any]]
 
-STORED: dict[Kind, pa.DataType] = {
-    "text": pa.string(),
-    "words": pa.list_(pa.string()),
-    "label": pa.string(),
-    "labels": pa.list_(pa.string()),
-    "tags": pa.list_(pa.string()),
-    "number": pa.float64(),
-}
 NAMED: tuple[Kind, ...] = ("label", "labels", "tags")  # kinds whose values are of the label set
 
 
@@ -98,10 +89,12 @@ class Problem:
         for role, kind in self.answers.items():
             yield from texts_of(row[role], kind)
 
-    def columns(self, rows: Sequence[Row], *, answered: bool) -> dict[str, pa.Array]:
-        """Rows as columns, with their answers or without."""
+    def columns(self, rows: Sequence[Row], *, answered: bool) -> dict[str, Any]:
+        """Rows as columns of Arrow, with their answers or without."""
+        import pyarrow as pa
+
         roles = self.roles if answered else self.inputs
-        return {role: pa.array([row[role] for row in rows], STORED[kind]) for role, kind in roles.items()}
+        return {role: pa.array([row[role] for row in rows], stored(kind)) for role, kind in roles.items()}
 
     def outputs(self, labels: tuple[str, ...]) -> int:
         """How many outputs the head has."""
@@ -152,6 +145,15 @@ class Problem:
 
 
 ANY = Problem()  # one label a row or token, of however many
+
+
+def stored(kind: Kind) -> Any:
+    """The type of Arrow in which values of a kind are kept."""
+    import pyarrow as pa
+
+    if kind == "number":
+        return pa.float64()
+    return pa.string() if kind in ("text", "label") else pa.list_(pa.string())
 
 
 def texts_of(value: Any, kind: Kind) -> list[str]:

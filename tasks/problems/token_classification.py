@@ -47,8 +47,10 @@ class TokenClassification(Problem):
         sizes = words.value_lengths().to_numpy()
         assert encoded.origin is not None
         word = encoded.origin + np.repeat(np.cumsum(sizes) - sizes, encoded.lengths)
-        tags = numbered(rows["tags"].flatten(), labels)
-        return replace(encoded, labels=np.where(encoded.origin >= 0, tags[np.maximum(word, 0)], IGNORED))
+        marked = encoded.origin >= 0
+        found = np.full(len(marked), IGNORED)
+        found[marked] = numbered(rows["tags"].flatten(), labels)[word[marked]]
+        return replace(encoded, labels=found)
 
     def answer(self, model: Answerer, rows: Sequence[Row]) -> list[Prediction]:
         encoded = self.given(model, rows)

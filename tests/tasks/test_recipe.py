@@ -5,14 +5,13 @@ Whole bad recipes stand in `tests/corpus/recipe`.
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic_core import PydanticUndefined
 
-from tasks import recipe
+from tasks import problems, recipe
 from tasks.errors import BadInput
-from tasks import problems
 from tasks.metrics.marks import LOWER
 from tasks.recipe import Architecture, Recipe, Section, TrainedTokenizer
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-from tasks.data import tokenisers
 from tasks import problems
+from tasks.data import tokenisers
 from tasks.encoding import Encoder, guarded
 from tasks.errors import BadInput
 from tasks.recipe import TrainedTokenizer

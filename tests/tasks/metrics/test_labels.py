@@ -54,9 +54,7 @@ def test_every_class_has_sklearns_scores_and_those_never_seen_have_none(pairs: l
     seen = sorted({*truth, *predicted})
     theirs = precision_recall_fscore_support(truth, predicted, labels=seen, zero_division=0)
     for kind, values in zip(KINDS, theirs[:3], strict=True):
-        assert of_texts(truth, predicted).per_class(kind) == pytest.approx(
-            dict(zip(seen, values, strict=True))
-        )
+        assert of_texts(truth, predicted).per_class(kind) == pytest.approx(dict(zip(seen, values, strict=True)))
 
 
 def test_a_case_on_paper() -> None:
