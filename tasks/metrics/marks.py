@@ -1,4 +1,8 @@
-"""What the rows of an exam earned, as exam and gate ask for it whatever the problem is."""
+"""What the rows of an exam earned, as exam and gate ask for it whatever the problem is.
+
+A metric is in 0..1 and higher is better (BLEU too: sacreBLEU's number is 100 times ours), so that a margin of 0.01
+means the same everywhere; correlations, kappa and R² can fall below 0. Those in `LOWER` are in units of their own.
+"""
 
 from typing import Protocol, Self
 
@@ -7,7 +11,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-LOWER = frozenset({"loss", "mse", "mae"})  # the smaller, the better
+LOWER = frozenset({"loss", "perplexity", "bits_per_character", "mse", "mae"})  # the smaller, the better
 
 
 class Marks(Protocol):

@@ -1,79 +1,83 @@
-"""Numbers against numbers: how far off, and whether in the same order."""
+"""Rows whose answer is a number: the metrics are scipy's and sklearn's.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A correlation with numbers that are all the same is 0: a constant tells nothing. `qwk` is Cohen's kappa with quadratic
+weights (Cohen 1968) of both sides rounded to whole scores. Its table of chances is never made: the expected
+disagreement of independent scores is E(t - p)² = E t² + E p² - 2 E t E p.
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
+from tasks.metrics.columns import Columns, Weighted, ranks
 from tasks.metrics.marks import Floats
+from tasks.metrics.sums import ratio
 
-METRICS = ("spearman", "pearson", "mse", "mae", "r2")
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """A true number and an answer for each row."""
-
-    truth: Floats
-    answers: Floats
-
-    def __len__(self) -> int:
-        return len(self.truth)
-
-    def at(self, rows: npt.NDArray[np.bool_]) -> "Numbers":
-        return Numbers(self.truth[rows], self.answers[rows])
-
-    def per_class(self, kind: str) -> dict[str, float]:
-        return {}
-
-    def score(self, metric: str, weights: Floats | None = None) -> Floats:
-        """In score points of the metric; correlations in -1..1, and 0 where one side does not vary."""
-        if metric not in METRICS:
-            raise ValueError(f"{metric!r} is no metric of {', '.join(METRICS)}")
-        drawn = np.ones((1, len(self))) if weights is None else weights
-        found = np.array(getattr(self, f"_{metric}")(drawn))
-        return found[0] if weights is None else found
-
-    def _pearson(self, weights: Floats) -> Floats:
-        return _correlation(self.truth, self.answers, weights)
-
-    def _spearman(self, weights: Floats) -> Floats:
-        """Pearson of the ranks, equal values sharing the mean of theirs (Spearman 1904)."""
-        return np.array([_correlation(_ranks(self.truth, w), _ranks(self.answers, w), w[None])[0] for w in weights])
-
-    def _mse(self, weights: Floats) -> Floats:
-        return np.asarray(weights @ (self.answers - self.truth) ** 2 / weights.sum(-1))
-
-    def _mae(self, weights: Floats) -> Floats:
-        return np.asarray(weights @ np.abs(self.answers - self.truth) / weights.sum(-1))
-
-    def _r2(self, weights: Floats) -> Floats:
-        """1 - squared errors / squared distances from the mean."""
-        share = weights / weights.sum(-1, keepdims=True)
-        spread = share @ self.truth**2 - (share @ self.truth) ** 2
-        off = share @ (self.answers - self.truth) ** 2
-        return np.asarray(1 - np.divide(off, spread, out=np.ones_like(off), where=spread > 0))
+METRICS = ("pearson", "spearman", "r2", "qwk", "mse", "mae")
+ROUNDING = 1e-28  # of a sum of squares; a double has 16 digits
 
 
-def marks(truth: Sequence[float], answers: Sequence[float]) -> Numbers:
-    """What numbers earn."""
-    return Numbers(np.asarray(truth, np.float64), np.asarray(answers, np.float64))
+def marks(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> Columns:
+    """The marks of numbers, each (rows,)."""
+    columns = {"truth": np.asarray(truth, np.float64), "predicted": np.asarray(predicted, np.float64)}
+    if columns["truth"].shape != columns["predicted"].shape:
+        raise ValueError(f"{columns['truth'].shape} numbers are true and {columns['predicted'].shape} predicted")
+    return Columns(columns, FORMULAS)
 
 
-def _ranks(values: Floats, weights: Floats) -> Floats:
-    """The mean rank of each value among rows that stand `weights` times each."""
-    place = rankdata(values, method="dense").astype(int) - 1
-    held = np.bincount(place, weights)
-    return np.asarray((np.cumsum(held) - (held - 1) / 2)[place])
+def _pearson(of: Mapping[str, Floats], weights: Floats) -> Floats:
+    return correlation(of["truth"], of["predicted"], weights)
 
 
-def _correlation(one: Floats, other: Floats, weights: Floats) -> Floats:
-    """(draws,)"""
-    share = weights / weights.sum(-1, keepdims=True)
-    means = share @ one, share @ other
-    both = share @ (one * other) - means[0] * means[1]
-    spreads = [share @ side**2 - mean**2 for side, mean in zip((one, other), means, strict=True)]
-    scale = np.sqrt(np.maximum(0, spreads[0] * spreads[1]))
-    return np.asarray(np.divide(both, scale, out=np.zeros_like(both), where=scale > 1e-12))
+def _spearman(of: Mapping[str, Floats], weights: Floats) -> Floats:
+    return correlation(ranks(of["truth"], weights), ranks(of["predicted"], weights), weights)
+
+
+def correlation(one: Floats, other: Floats, weights: Floats) -> Floats:
+    """Pearson's r of two columns, (rows,) or (draws, rows), in each resample."""
+    (a, of_a), (b, of_b) = (_centred(each, weights) for each in (one, other))
+    return ratio((weights * a * b).sum(-1), np.sqrt(of_a * of_b))
+
+
+def _r2(of: Mapping[str, Floats], weights: Floats) -> Floats:
+    """1 - residual / spread; of a truth that never varies 1 if it is met and else 0, as in sklearn."""
+    residual = weights @ (of["truth"] - of["predicted"]) ** 2
+    _, spread = _centred(of["truth"], weights)
+    return np.where(spread > 0, 1 - ratio(residual, spread), residual == 0).astype(np.float64)
+
+
+def _qwk(of: Mapping[str, Floats], weights: Floats) -> Floats:
+    """In whole numbers until the last division, so that agreement and chance come out exact."""
+    true, guess = np.rint(of["truth"]), np.rint(of["predicted"])
+    chance = weights.sum(-1) * (weights @ (true**2 + guess**2)) - 2 * (weights @ true) * (weights @ guess)
+    return 1 - ratio(weights.sum(-1) * (weights @ (true - guess) ** 2), chance)
+
+
+def _mse(of: Mapping[str, Floats], weights: Floats) -> Floats:
+    return _mean((of["truth"] - of["predicted"]) ** 2, weights)
+
+
+def _mae(of: Mapping[str, Floats], weights: Floats) -> Floats:
+    return _mean(np.abs(of["truth"] - of["predicted"]), weights)
+
+
+def _centred(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """The distances from the mean, and their sum of squares: 0 where it is no more than a rounding error."""
+    centred = values - _mean(values, weights)[:, None]
+    squares = (weights * centred**2).sum(-1)
+    return centred, np.where(squares > ROUNDING * (weights * values**2).sum(-1), squares, 0.0)
+
+
+def _mean(values: Floats, weights: Floats) -> Floats:
+    return ratio((weights * values).sum(-1), weights.sum(-1))
+
+
+FORMULAS: dict[str, Weighted] = {
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "r2": _r2,
+    "qwk": _qwk,
+    "mse": _mse,
+    "mae": _mae,
+}

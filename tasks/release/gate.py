@@ -59,7 +59,7 @@ def broken_floors(marks: Marks, gate: Gate) -> list[str]:
             if worst is not None and values[worst] < floor:
                 share = f"{sum(value < floor for value in values.values())} of {len(values)} classes"
                 broken.append(f"{name} of {worst!r} is {values[worst]:.4f} < {floor:g} ({share})")
-        elif gain(name, marks.score(name), np.asarray(floor)) < 0:
+        elif not gain(name, marks.score(name), np.asarray(floor)) >= 0:  # nor is what is no number
             sign = ">" if name in LOWER else "<"
             broken.append(f"{name} is {float(marks.score(name)):.4f} {sign} {floor:g}")
     return broken

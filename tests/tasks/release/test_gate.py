@@ -144,7 +144,7 @@ def test_models_that_sat_different_exams_are_not_compared() -> None:
 
 def test_the_interval_is_that_of_scipys_paired_bootstrap() -> None:
     champion, challenger = right_but(100), right_but(80, seed=1)
-    ours = gate.interval(answers(champion), answers(challenger), "accuracy", dials(draws=20_000))
+    ours = intervals.of_gain(answers(champion), answers(challenger), "accuracy", 0.95, 20_000, 0)
     theirs = bootstrap(
         (challenger.astype(float), champion.astype(float)),
         lambda one, other, axis: one.mean(axis) - other.mean(axis),
@@ -156,7 +156,8 @@ def test_the_interval_is_that_of_scipys_paired_bootstrap() -> None:
         random_state=np.random.default_rng(0),
     ).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.003)
-    assert gate.interval(answers(champion), answers(challenger), "accuracy", dials()) == pytest.approx(ours, abs=0.003)
+    fewer = intervals.of_gain(answers(champion), answers(challenger), "accuracy", 0.95, 2000, 0)
+    assert fewer == pytest.approx(ours, abs=0.003)
 
 
 def test_a_proof_at_95_percent_is_wrong_about_once_in_forty() -> None:
