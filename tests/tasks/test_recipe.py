@@ -137,10 +137,10 @@ def test_a_change_that_cannot_be_made_says_why(write: Any, change: str, answer: 
 
 
 def test_every_fault_of_a_recipe_stands_in_one_error_with_its_line(write: Any) -> None:
-    told = refusal(write("name: A\ntask: regression\ndata:\n  text: ''\ntrain: {batch: 0}\nseed: 3\n"))
+    told = refusal(write("name: A\ntask: translatoin\ndata:\n  text: ''\ntrain: {batch: 0}\nseed: 3\n"))
     assert told.startswith("E-RECIPE recipe.yaml: line 1 name: found 'A', wanted text of the form")
     for fault in (
-        "line 2 task: found 'regression', wanted 'text-classification' or 'token-classification'",
+        "line 2 task: found 'translatoin', wanted one of multi-label-classification, pair-classification, regression",
         "line 3 data.source: missing, and it has no default",
         "line 4 data.text: found '', wanted text of the form",
         "model: missing, and it has no default",

@@ -66,7 +66,7 @@ def test_a_label_is_printable_short_and_without_blanks_around_it(label: str | No
 
 
 def test_a_label_outside_the_given_set_is_unknown_and_spelling_variants_are_one() -> None:
-    form = Form.of(recipe.Data(source="x"), recipe.Rules(labels=("caf\u00e9", "bar")), prefixed=False)
+    form = Form.of(TEXTS, recipe.Data(source="x"), recipe.Rules(labels=("caf\u00e9", "bar")), prefixed=False)
     assert fault(label="cafe\u0301", form=form) is None
     assert fault(label="Bar", form=form) == "label-unknown"
     assert fault(label="bar ", form=form) == "label-form"

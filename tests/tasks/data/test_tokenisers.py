@@ -148,7 +148,7 @@ def test_a_panic_while_encoding_is_an_answer_with_a_code(encode: Callable[[Token
 
 def test_special_tokens_that_fill_a_row_are_refused() -> None:
     with pytest.raises(BadInput, match="E-TOK-PANIC"):
-        encoder(trained("bpe"), 2).ends
+        _ = encoder(trained("bpe"), 2).ends
 
 
 def test_a_panic_while_reading_is_an_answer_with_a_code(tmp_path: Path) -> None:
