@@ -45,14 +45,17 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
     exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
     sitting = exam.sat_by(model)
     scores = scored(exam.problem, sitting.marks)
+    low, high = of_one(sitting.marks, metric, CONFIDENCE, DRAWS, 0)
     confidence = sitting.confidence()
     calibration = metrics.calibration(*confidence) if confidence else None
+    if calibration:
+        scores["ece"] = calibration["ece"]
     facts = {
         "task": task,
         "metric": metric,
         "rows": len(exam.rows),
-        "scores": scores | ({"ece": calibration["ece"]} if calibration else {}),
-        "interval": dict(zip(("low", "high"), of_one(sitting.marks, metric, CONFIDENCE, DRAWS, 0), strict=True)),
+        "scores": scores,
+        "interval": {"low": low, "high": high, "confidence": CONFIDENCE},
         "baselines": baselines(exam, stages.open_file(checked.files["train.parquet"]), bundle.labels),
         "per_class": {kind: sitting.marks.per_class(kind) for kind in ("precision", "recall", "f1")},
         "support": sitting.marks.support if isinstance(sitting.marks, Counts) else {},

@@ -17,9 +17,9 @@ import pytest
 from infra import registry as module
 from infra.errors import Coded, Denied, Missing, Unreachable
 from infra.registry import Point, Registry
+from tasks import problems
 
 ROOT = Path(__file__).parents[2]
-from tasks import problems
 
 PROGRAM = """
 import sys
