@@ -109,4 +109,5 @@ class Attention(nn.Module):
         return keys, values
 
     def _by_heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(2, (-1, self.head_dim))  # (batch, tokens, d_model) to (batch, tokens, heads, width)
+        # (batch, tokens, d_model) to (batch, tokens, heads, width)
+        return states.view(*states.shape[:2], -1, self.head_dim)

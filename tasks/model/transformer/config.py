@@ -23,7 +23,7 @@ class TransformerConfig(PretrainedConfig):
 
     model_type = "vernal-transformer"
     keys_to_ignore_at_inference = ("past_key_values",)
-    attribute_map = {  # noqa: RUF012  as transformers declares it
+    attribute_map = {
         "hidden_act": "activation",
         "hidden_size": "d_model",
         "intermediate_size": "dff",

@@ -40,7 +40,8 @@ class Head(PreTrainedTransformer):
 
     def get_input_embeddings(self) -> nn.Module:
         """The body's."""
-        return self.model.get_input_embeddings()
+        table: nn.Module = self.model.get_input_embeddings()
+        return table
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Another table for the body."""
@@ -132,7 +133,7 @@ class TransformerForMaskedLM(Head):
 
     reads = ("encoder",)
     why = "a decoder does not see the words after a gap"
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
@@ -158,7 +159,7 @@ class TransformerForCausalLM(Head, GenerationMixin):
 
     reads = ("decoder",)
     why = "an encoder has seen the next word"
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
@@ -196,7 +197,7 @@ class TransformerForSeq2SeqLM(Head, GenerationMixin):
 
     reads = ("encoder-decoder",)
     why = "one stack reads the source, another writes the target"
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)

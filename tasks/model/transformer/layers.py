@@ -74,13 +74,15 @@ class Layer(GradientCheckpointingLayer):
         states = self.added(hidden_states, self.attention_norm, attend)
         if encoder_hidden_states is not None:
             states = self.added(states, self.cross_attention_norm, look)
-        return self.added(states, self.feed_forward_norm, self.feed_forward)
+        states = self.added(states, self.feed_forward_norm, self.feed_forward)
+        return states
 
     def added(
         self, states: torch.Tensor, norm: nn.Module, part: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
         """x + part(norm(x)) (Xiong et al. 2020), or norm(x + part(x)) (Vaswani et al. 2017, section 3.1)."""
         if self.pre_norm:
-            return states + self.dropout(part(norm(states)))
-        after: torch.Tensor = norm(states + self.dropout(part(states)))
-        return after
+            found: torch.Tensor = states + self.dropout(part(norm(states)))
+        else:
+            found = norm(states + self.dropout(part(states)))
+        return found

@@ -1,5 +1,6 @@
 """An encoder, a decoder, or an encoder with a decoder that looks at its states."""
 
+import math
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ class PreTrainedTransformer(PreTrainedModel):
     config_class = TransformerConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ("Layer",)
-    _skip_keys_device_placement = ("past_key_values",)
+    _no_split_modules = ["Layer"]
+    _skip_keys_device_placement = ["past_key_values"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -63,7 +64,7 @@ class Stack(PreTrainedTransformer):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("found both or neither of input_ids and inputs_embeds, wanted one")
         vectors: torch.Tensor = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        return vectors * self.config.d_model**0.5
+        return vectors * math.sqrt(self.config.d_model)
 
     def computed(
         self, vectors: torch.Tensor, position_ids: torch.Tensor, source: torch.Tensor | None = None, **kwargs: Any
@@ -86,7 +87,7 @@ class Stack(PreTrainedTransformer):
 class Encoder(Stack):
     """Every token sees all others of its row."""
 
-    _can_record_outputs = {"hidden_states": Layer, "attentions": Attention}  # noqa: RUF012
+    _can_record_outputs = {"hidden_states": Layer, "attentions": Attention}
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config, config.input_vocab_size, config.pe_input, causal=False, crossed=False)
@@ -110,7 +111,7 @@ class Encoder(Stack):
 class Decoder(Stack):
     """Every token sees those before it, and all states of the source where there is one."""
 
-    _can_record_outputs = {  # noqa: RUF012
+    _can_record_outputs = {
         "hidden_states": Layer,
         "attentions": OutputRecorder(Attention, index=1, layer_name="attention"),
         "cross_attentions": OutputRecorder(Attention, index=1, layer_name="cross_attention"),
@@ -173,7 +174,7 @@ class Transformer(PreTrainedTransformer):
         """The table of the input's tokens."""
         return self._first.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
         """Another table for the input's tokens, and for the target's where they share it."""
         self._first.embed_tokens = value
         if self.config.is_encoder_decoder and self.config.tie_embeddings:
