@@ -102,7 +102,7 @@ def trained(steps: int, norm: str) -> tuple[float, float]:
         gradients.append(float(torch.stack(lowest).norm()))
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    return gradients[0], float(loss)
+    return gradients[0], float(loss.detach())
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
