@@ -164,12 +164,17 @@ class Tokens(Section):
 class Architecture(Section):
     """A Transformer built from its config, weights drawn at random."""
 
-    architecture: Literal["encoder"]
-    num_layers: int = Field(4, ge=1, le=128)
+    architecture: Literal["encoder", "decoder", "encoder-decoder"]
+    num_layers: int = Field(4, ge=1, le=128, description="of each stack")
     d_model: int = Field(256, ge=8, le=16_384, description="width of the hidden states")
     num_heads: int = Field(4, ge=1, le=256)
     dff: int | None = Field(None, ge=8, le=65_536, description="width of the feed-forward layer; none: 4 d_model")
     dropout: float = Field(0.1, ge=0, lt=1)
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    glu: bool = Field(True, description="gated feed-forward layers: three matrices instead of two")
+    norm: Literal["pre", "post"] = Field("pre", description="in front of attention and feed-forward layer, or behind")
+    positions: Literal["rotary", "learned", "sinusoidal", "none"] = "rotary"
+    tie_embeddings: bool = Field(True, description="one table for input, target and logits")
 
 
 class Model(Section):

@@ -88,7 +88,7 @@ def validate(snapshot: Snapshot, task: recipe.Task, data: recipe.Data, rules: re
 
 def load(source: Digest | None, model: recipe.Model) -> Key[Checkpoint]:
     architecture = None if isinstance(model.base, str) else _dump(model.base)
-    return Key("load", 1, Checkpoint, (source,) if source else (), {"architecture": architecture})
+    return Key("load", 2, Checkpoint, (source,) if source else (), {"architecture": architecture})
 
 
 def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: recipe.Tokens) -> Key[Shards]:
@@ -97,7 +97,7 @@ def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: reci
 
 
 def finetune(base: Checkpoint, shards: Shards, task: recipe.Task, train: recipe.Train) -> Key[Checkpoint]:
-    return Key("finetune", 3, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
+    return Key("finetune", 4, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
 
 
 def package(

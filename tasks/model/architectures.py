@@ -1,7 +1,6 @@
 """Models: a body with a head for each task, from weights or drawn at random from a config.
 
-`encoder` is a ModernBERT stack (Warner et al. 2024) with global attention: pre-norm, rotary positions, and a head that
-reads the mean over all tokens.
+Those that have no weights yet are our own, in `tasks.model.transformer`.
 """
 
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
-    ModernBertConfig,
     PretrainedConfig,
     PreTrainedModel,
     logging,
@@ -19,6 +17,7 @@ from transformers import (
 
 from tasks import problems
 from tasks.errors import BadInput
+from tasks.model.transformer import TransformerConfig
 from tasks.problems import Problem
 from tasks.recipe import Architecture, Task
 
@@ -42,24 +41,10 @@ SHIFTED = {  # RoBERTa and its kin count positions from the padding id on
 
 def config_of(architecture: Architecture) -> PretrainedConfig:
     """The config of an architecture; vocabulary and length are settled when its tokenizer is known."""
-    if architecture.d_model % (2 * architecture.num_heads):
-        raise BadInput(
-            "E-MODEL-CONFIG",
-            f"model.base.d_model {architecture.d_model} with num_heads {architecture.num_heads}: "
-            "the width of a head must be a whole, even number",
-        )
-    return ModernBertConfig(
-        num_hidden_layers=architecture.num_layers,
-        hidden_size=architecture.d_model,
-        num_attention_heads=architecture.num_heads,
-        intermediate_size=architecture.dff or 4 * architecture.d_model,
-        embedding_dropout=architecture.dropout,
-        attention_dropout=architecture.dropout,
-        mlp_dropout=architecture.dropout,
-        classifier_dropout=architecture.dropout,
-        layer_types=["full_attention"] * architecture.num_layers,
-        classifier_pooling="mean",
-    )
+    try:
+        return TransformerConfig(**architecture.model_dump() | {"dff": architecture.dff or 4 * architecture.d_model})
+    except ValueError as error:
+        raise BadInput("E-MODEL-CONFIG", f"model.base: {error}") from error
 
 
 def length_of(config: PretrainedConfig) -> int | None:
