@@ -60,7 +60,7 @@ class Section(BaseModel):
 
 
 def checked_location(value: str) -> str:
-    """A source or base that may be named in a recipe: a path, s3://, hf://name@revision or registry://name@alias."""
+    """A source or base that may be named in a recipe: a path, s3://, hf://name@revision, registry://name@alias or mlflow://."""
     scheme, found, rest = value.partition("://")
     if not _LOCATION.match(value) or not value.strip():
         raise ValueError("a path or URL without control characters")
@@ -69,11 +69,13 @@ def checked_location(value: str) -> str:
     host, path, _ = rest.partition("/")
     if ":" in host or ("@" in host and (path or scheme == "s3")):
         raise ValueError("no credentials or port inside a URL: they belong into the environment (value not shown)")
-    if scheme not in ("s3", "hf", "registry"):
-        wanted = "a path, s3://bucket/prefix, hf://name@revision or registry://name@alias"
+    if scheme not in ("s3", "hf", "registry", "mlflow"):
+        wanted = "a path, s3://bucket/prefix, hf://name@revision, registry://name@alias or mlflow://name/version"
         raise ValueError(f"{wanted} instead of {scheme}:// (value not shown)")
     if scheme == "hf" and not _REVISION.fullmatch(rest.rpartition("@")[2]):
         raise ValueError("a pinned revision: hf://name@ followed by the 40 hex digits of a commit")
+    if scheme == "mlflow" and not re.fullmatch(r"[^/@:]+(/\d+|@[^/@:]+)", rest):
+        raise ValueError("mlflow://name/version or mlflow://name@alias")
     if ".." in rest.split("/"):
         raise ValueError("no '..' inside a URL")
     return value

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from tasks import recipe, stages
 from tasks.errors import BadInput
-from tasks.model import architectures, bases, inspection
+from tasks.model import architectures, bases, inspection, state_dicts
 from tasks.records import Checkpoint
 from tasks.verb import verb
 
@@ -26,10 +26,11 @@ def keep(folder: Path, base: bases.Base, model: recipe.Model) -> Checkpoint:
     """The files of the base, put into the store once they were found sound.
 
     Raises:
-        BadInput: see `inspection.inspect`; E-TOK-LOAD, its tokenizer cannot be read.
+        BadInput: see `inspection.inspect` and `state_dicts.convert`; E-TOK-LOAD, its tokenizer cannot be read.
     """
     if isinstance(model.base, str):
         base.lay_out(folder)
+        state_dicts.convert(folder, base.name)
         look_through(folder, base.name)
     else:
         architectures.config_of(model.base).save_pretrained(folder)
