@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     StringConstraints,
     Tag,
     ValidationError,
@@ -81,7 +82,26 @@ def checked_location(value: str) -> str:
     return value
 
 
+def checked_weights(value: str) -> str:
+    """A location of weights alone: a path or s3://."""
+    if not checked_location(value).startswith("s3://") and "://" in value:
+        raise ValueError("a path or s3://bucket/name")
+    return value
+
+
+def checked_config(value: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that a digest can be made of."""
+    try:
+        digest_of(value)
+    except ValueError as error:
+        raise ValueError("finite numbers, texts, booleans, lists and mappings") from error
+    return value
+
+
 Location = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(checked_location)]
+Weights = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(checked_weights)]
+Module = Annotated[str, StringConstraints(pattern=r"^(?:[\w-]+/)*[A-Za-z_]\w*\.py$|^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")]
+Plain = Annotated[dict[str, JsonValue], AfterValidator(checked_config)]
 
 
 def _form(value: Any) -> str:
@@ -167,9 +187,31 @@ class Architecture(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
+class Own(Section):
+    """A module of the user's own; what it must be like stands in `tasks.model.own`."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    module: Module = Field(description="a .py file beside the recipe, or the dotted name of an installed module")
+    class_: str = Field(alias="class", pattern=r"^[A-Za-z_]\w*$")
+    config: Plain = Field(default_factory=dict, description="keyword arguments of the class")
+    weights: Weights | None = Field(
+        None, description=".safetensors or a state dict, its tokenizer beside it; none: drawn by the seed"
+    )
+
+
+def _base_form(value: Any) -> str:
+    own = isinstance(value, Own) or (isinstance(value, dict) and "module" in value)
+    return "·own" if own else _form(value)
+
+
 class Model(Section):
-    base: Annotated[Annotated[Location, Text] | Annotated[Architecture, Mapped], ByForm] = Field(
-        description="folder, .safetensors file, s3://, hf://name@revision, registry://name@alias, or an architecture"
+    base: Annotated[
+        Annotated[Location, Text] | Annotated[Architecture, Mapped] | Annotated[Own, Tag("·own")],
+        Discriminator(_base_form),
+    ] = Field(
+        description="folder, file of weights, s3://, hf://name@revision, registry://name@alias, mlflow://name/version, "
+        "an architecture, or a module of one's own"
     )
 
 

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from tasks.errors import BadInput
+from tasks.model import own
 from tasks.recipe import Architecture, Task
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -103,6 +104,8 @@ def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) 
     theirs = tuple(config.id2label[number] for number in sorted(config.id2label))
     _name(config, labels)
     torch.manual_seed(seed)
+    if isinstance(config, own.OwnConfig):
+        return own.built(folder, config)
     model: PreTrainedModel = HEADS[task].from_pretrained(
         folder,
         config=config,
@@ -117,6 +120,19 @@ def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) 
     fresh = _drawn(config, task, labels, seed)
     fresh.base_model.load_state_dict(model.base_model.state_dict())
     return fresh
+
+
+def settled(
+    folder: Path, task: Task, labels: tuple[str, ...], *, vocabulary: int, length: int, pad: int, seed: int
+) -> PreTrainedModel:
+    """The user's own module in `folder`; what its config does not say yet is said by the tokenised rows."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config.vocab_size = config.vocab_size or vocabulary
+    config.max_position_embeddings = config.max_position_embeddings or length
+    config.update({"pad_token_id": pad, "per_token": task == "token-classification"})
+    _name(config, labels)
+    torch.manual_seed(seed)
+    return own.built(folder, config)
 
 
 def _drawn(config: PretrainedConfig, task: Task, labels: tuple[str, ...], seed: int) -> PreTrainedModel:

@@ -19,6 +19,7 @@ from infra.storage import S3Bucket, open_bucket
 from tasks import recipe, stages
 from tasks.data import sources
 from tasks.errors import BadInput, Missing, Unreachable
+from tasks.model import modules
 from tasks.model.curves import registry
 from tasks.records import Bundle, Digest, Version, digest_of
 
@@ -43,6 +44,8 @@ class Base:
     fingerprint: Digest | None  # None: an architecture
     lay_out: Callable[[Path], Path]
     read: Callable[[str], bytes | None] = lambda _: None  # a small file; None: not there, or not without a download
+    module: modules.Source | None = None  # of the user's own
+    ours: bool = False  # it was made by a recipe, whose author named the code in it, if there is any
 
 
 def resolve(model: recipe.Model, beside: Path) -> Base:
@@ -50,8 +53,10 @@ def resolve(model: recipe.Model, beside: Path) -> Base:
 
     Raises:
         Missing: E-MODEL-MISSING, E-REG-MISSING or E-MLFLOW-MISSING.
-        BadInput: E-MODEL-FORMAT, there is nothing to be read safely.
+        BadInput: E-MODEL-FORMAT, there is nothing to be read safely; E-MODEL-MODULE, a module is not there.
     """
+    if isinstance(model.base, recipe.Own):
+        return _own(model.base, beside)
     if not isinstance(model.base, str):
         return Base("architecture", None, lambda folder: folder)
     scheme, _, rest = model.base.partition("://")
@@ -64,6 +69,23 @@ def resolve(model: recipe.Model, beside: Path) -> Base:
         return _in_mlflow(rest)
     where = sources.locate(model.base, beside, settings().models_root)
     return in_bucket(where) if where.startswith("s3://") else in_folder(Path(where))
+
+
+def _own(own: recipe.Own, beside: Path) -> Base:
+    """A module of the user's own, with its weights if they are named."""
+    source, weights = modules.find(own.module, beside), None
+    if own.weights:
+        where = sources.locate(own.weights, beside, settings().models_root)
+        weights = in_bucket(where, bare=True) if where.startswith("s3://") else in_folder(Path(where), bare=True)
+
+    def lay_out(target: Path) -> Path:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / modules.FILE).write_bytes(source.content)
+        return weights.lay_out(target) if weights else target
+
+    fingerprint = digest_of([source.digest, source.distribution, weights and weights.fingerprint])
+    read = weights.read if weights else Base.read
+    return Base(own.weights or own.module, fingerprint, lay_out, read, module=source)
 
 
 def in_folder(path: Path, bare: bool = False) -> Base:
@@ -123,7 +145,7 @@ def _registered(reference: str) -> Base:
         return stages.artifacts().read(bundle.files[name].digest) if name in bundle.files else None
 
     place = f"registry://{name}@{number}"
-    return Base(place, bundle.digest, lambda folder: stages.checkout(bundle.files, folder), read)
+    return Base(place, bundle.digest, lambda folder: stages.checkout(bundle.files, folder), read, ours=True)
 
 
 def registered(name: str, number: int | None) -> Version | None:

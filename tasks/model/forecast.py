@@ -199,6 +199,8 @@ def _shape(model: recipe.Model, rows: Lengths, config: bytes | None) -> Shape | 
         with suppress(ValueError, TypeError, AttributeError):  # `load` says what is wrong with a config
             return Shape.of(json.loads(config or b"{}"))
         return None
+    if isinstance(model.base, recipe.Own):
+        return None
     own = model.base
     return Shape.of(
         {

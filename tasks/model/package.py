@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tasks import recipe, stages
 from tasks.data import examples
-from tasks.model import bundle
+from tasks.model import bundle, own
 from tasks.records import Bundle, Checked, Checkpoint, Shards
 from tasks.verb import verb
 
@@ -75,6 +75,7 @@ def describe(folder: Path, data: Shards, task: recipe.Task, precision: str, gold
         "length": data.length,
         "precision": precision,
         "golden": golden,
+        **own.listing(folder),
     }
     (folder / "bundle.json").write_text(json.dumps(description, indent=1, ensure_ascii=False))
 
