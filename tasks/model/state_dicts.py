@@ -29,7 +29,7 @@ def convert(folder: Path, name: str) -> None:
     """`model.safetensors` instead of the state dicts `*.bin` in `folder`, which came from the base `name`.
 
     Raises:
-        BadInput: E-MODEL-PICKLE, a file holds more than weights; E-MODEL-FORMAT, it holds no state dict.
+        BadInput: E-MODEL-PICKLE, a file holds more than weights; E-MODEL-FORMAT, it holds no state dict, or is damaged.
     """
     paths = sorted(folder.glob("*.bin"))
     tensors: Tensors = {}
@@ -58,18 +58,25 @@ def read(path: Path, name: str) -> Tensors:
 def _loaded(path: Path, name: str) -> Any:
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"
+    if zipped:
+        _look_at_archive(path, name)
     try:
-        if zipped and any(each.compress_type for each in zipfile.ZipFile(path).infolist()):
-            raise BadInput("E-MODEL-PICKLE", f"{name}: a compressed archive, which PyTorch never writes; {_how(name)}")
         with warnings.catch_warnings(action="ignore"):  # of pickles newer than PyTorch's
             return torch.load(path, weights_only=True, map_location="cpu", mmap=zipped)
-    except BadInput:
-        raise
     except Exception as error:  # torch raises whatever damaged bytes lead to
         refused = REFUSED.search(str(error))
         told = refused[0] if refused else f"{type(error).__name__}: {error!s:.80}".partition("\n")[0]
         message = f"{name}: no state dict but a pickle of something else ({told}), which runs code when it is read, "
         raise BadInput("E-MODEL-PICKLE", f"{message}so it was not; {_how(name)}") from error
+
+
+def _look_at_archive(path: Path, name: str) -> None:
+    try:
+        packed = any(each.compress_type for each in zipfile.ZipFile(path).infolist())
+    except zipfile.BadZipFile as error:
+        raise BadInput("E-MODEL-FORMAT", f"{name}: cut off or damaged ({error}); fetch the file again") from error
+    if packed:
+        raise BadInput("E-MODEL-FORMAT", f"{name}: a compressed archive, which PyTorch never writes; {_how(name)}")
 
 
 def _how(name: str) -> str:
