@@ -20,6 +20,7 @@ from tasks.model import architectures, bundle, modules, own
 from tasks.model.forward import Forward
 from tasks.model.load import load
 from tasks.records import Checkpoint
+from tasks.release.register import register
 from tests import makers
 from tests.tasks.data.test_tokenisers import trained
 
@@ -241,3 +242,15 @@ def test_an_installed_class_is_taken_from_its_package_if_it_is_still_the_same() 
     )
     with pytest.raises(BadInput, match=r"install torch==1\.0"):
         own.class_of(other, b"")
+
+
+def test_a_registered_version_is_a_base_with_its_module_and_weights(mine: makers.Made, tmp_path: Path) -> None:
+    with makers.at_home(mine.home, mlflow=f"sqlite:///{mine.home}/mlflow.db"):
+        register.fn(mine.recipe, mine.checked, mine.trained, mine.bundle, mine.report, mine.recipe.digest)
+        record = load.fn(recipe.Model(base="registry://small@1"), str(tmp_path))
+        with pytest.raises(BadInput, match="E-MODEL-CODE"):
+            load.fn(recipe.Model(base="mlflow://small/1"), str(tmp_path))
+        found = settled(record, tmp_path).module.state_dict()
+        expected = load_file(mine.folder(mine.trained, tmp_path) / "model.safetensors")
+    assert record.tokenizer == mine.trained.tokenizer
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
