@@ -51,6 +51,15 @@ class Point(NamedTuple):
     ms: int
 
 
+class Found(NamedTuple):
+    """A version as MLflow knows it; another model under the same name and number has another source or time."""
+
+    name: str
+    number: int
+    source: str
+    made: int  # Unix time in milliseconds
+
+
 class Registry:
     """MLflow behind `uri`: sqlite:///file, with the artifacts of runs below `artifacts`, or a server at http(s)://.
 
@@ -173,6 +182,25 @@ class Registry:
         if alias in self.aliases(name):
             with self._sorted():
                 self._client.delete_registered_model_alias(name, alias)
+
+    def found(self, name: str, which: str) -> Found:
+        """The version of any registered model, ours or not, that has this number or alias."""
+        with self._sorted():
+            number = which if which.isdigit() else self._client.get_registered_model(name).aliases.get(which)
+            if number is None:
+                raise Missing(
+                    "E-MLFLOW-MISSING", f"{self._where}: {name} has no alias {which}; look for it in its pages"
+                )
+            one = self._client.get_model_version(name, number)
+            return Found(name, int(one.version), str(one.source), int(one.creation_timestamp))
+
+    def download(self, version: Found, folder: Path) -> Path:
+        """Everything that MLflow keeps of a version, laid out in `folder` and not looked into."""
+        with self._sorted():
+            from mlflow.artifacts import download_artifacts
+
+            where = self._client.get_model_version_download_uri(version.name, str(version.number))
+            return Path(download_artifacts(where, dst_path=str(folder), tracking_uri=self._uri))
 
     @property
     def _served(self) -> bool:

@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     StringConstraints,
     Tag,
     ValidationError,
@@ -62,7 +63,7 @@ class Section(BaseModel):
 
 
 def checked_location(value: str) -> str:
-    """A source or base that may be named in a recipe: a path, s3://, hf://name@revision or registry://name@alias."""
+    """A source or base that may be named in a recipe: a path, s3://, hf://name@revision, registry://name@alias or mlflow://."""
     scheme, found, rest = value.partition("://")
     if not _LOCATION.match(value) or not value.strip():
         raise ValueError("a path or URL without control characters")
@@ -71,17 +72,38 @@ def checked_location(value: str) -> str:
     host, path, _ = rest.partition("/")
     if ":" in host or ("@" in host and (path or scheme == "s3")):
         raise ValueError("no credentials or port inside a URL: they belong into the environment (value not shown)")
-    if scheme not in ("s3", "hf", "registry"):
-        wanted = "a path, s3://bucket/prefix, hf://name@revision or registry://name@alias"
+    if scheme not in ("s3", "hf", "registry", "mlflow"):
+        wanted = "a path, s3://bucket/prefix, hf://name@revision, registry://name@alias or mlflow://name/version"
         raise ValueError(f"{wanted} instead of {scheme}:// (value not shown)")
     if scheme == "hf" and not _REVISION.fullmatch(rest.rpartition("@")[2]):
         raise ValueError("a pinned revision: hf://name@ followed by the 40 hex digits of a commit")
+    if scheme == "mlflow" and not re.fullmatch(r"[^/@:]+(/\d+|@[^/@:]+)", rest):
+        raise ValueError("mlflow://name/version or mlflow://name@alias")
     if ".." in rest.split("/"):
         raise ValueError("no '..' inside a URL")
     return value
 
 
+def checked_weights(value: str) -> str:
+    """A location of weights alone: a path or s3://."""
+    if not checked_location(value).startswith("s3://") and "://" in value:
+        raise ValueError("a path or s3://bucket/name")
+    return value
+
+
+def checked_config(value: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that a digest can be made of."""
+    try:
+        digest_of(value)
+    except ValueError as error:
+        raise ValueError("finite numbers, texts, booleans, lists and mappings") from error
+    return value
+
+
 Location = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(checked_location)]
+Weights = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(checked_weights)]
+Module = Annotated[str, StringConstraints(pattern=r"^(?:[\w-]+/)*[A-Za-z_]\w*\.py$|^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")]
+Plain = Annotated[dict[str, JsonValue], AfterValidator(checked_config)]
 
 
 def _form(value: Any) -> str:
@@ -177,9 +199,31 @@ class Architecture(Section):
     tie_embeddings: bool = Field(True, description="one table for input, target and logits")
 
 
+class Own(Section):
+    """A module of the user's own; what it must be like stands in `tasks.model.own`."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    module: Module = Field(description="a .py file beside the recipe, or the dotted name of an installed module")
+    class_: str = Field(alias="class", pattern=r"^[A-Za-z_]\w*$")
+    config: Plain = Field(default_factory=dict, description="keyword arguments of the class")
+    weights: Weights | None = Field(
+        None, description=".safetensors or a state dict, its tokenizer beside it; none: drawn by the seed"
+    )
+
+
+def _base_form(value: Any) -> str:
+    own = isinstance(value, Own) or (isinstance(value, dict) and "module" in value)
+    return "·own" if own else _form(value)
+
+
 class Model(Section):
-    base: Annotated[Annotated[Location, Text] | Annotated[Architecture, Mapped], ByForm] = Field(
-        description="folder, .safetensors file, s3://, hf://name@revision, registry://name@alias, or an architecture"
+    base: Annotated[
+        Annotated[Location, Text] | Annotated[Architecture, Mapped] | Annotated[Own, Tag("·own")],
+        Discriminator(_base_form),
+    ] = Field(
+        description="folder, file of weights, s3://, hf://name@revision, registry://name@alias, mlflow://name/version, "
+        "an architecture, or a module of one's own"
     )
 
 

@@ -87,7 +87,7 @@ def validate(snapshot: Snapshot, task: recipe.Task, data: recipe.Data, rules: re
 
 
 def load(source: Digest | None, model: recipe.Model) -> Key[Checkpoint]:
-    architecture = None if isinstance(model.base, str) else _dump(model.base)
+    architecture = None if isinstance(model.base, str) else model.base.model_dump(mode="json", exclude={"weights"})
     return Key("load", 2, Checkpoint, (source,) if source else (), {"architecture": architecture})
 
 

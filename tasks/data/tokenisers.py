@@ -29,6 +29,12 @@ def read(folder: Path) -> Tokenizer:
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
+def padding(folder: Path) -> int:
+    """The id that rows are padded with; 0 where the tokenizer names none."""
+    ids = read(folder).get_vocab()
+    return next((ids[name] for name in (SPECIAL["pad"], "<pad>") if name in ids), 0)
+
+
 def limited(tokenizer: Tokenizer, length: int, words: bool) -> Tokenizer:
     """`tokenizer` set to cut rows at `length` tokens and never to pad; for `words`, to take rows already split."""
     tokenizer.no_padding()

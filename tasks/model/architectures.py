@@ -17,6 +17,7 @@ from transformers import (
 
 from tasks import problems
 from tasks.errors import BadInput
+from tasks.model import own
 from tasks.model.transformer import TransformerConfig
 from tasks.problems import Problem
 from tasks.recipe import Architecture, Task
@@ -86,6 +87,8 @@ def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) 
     theirs = tuple(config.id2label[number] for number in sorted(config.id2label))
     _name(config, problem, labels)
     torch.manual_seed(seed)
+    if isinstance(config, own.OwnConfig):
+        return own.built(folder, config)
     model: PreTrainedModel = _head(problem).from_pretrained(
         folder,
         config=config,
@@ -100,6 +103,20 @@ def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) 
     fresh = _drawn(config, problem, labels, seed)
     fresh.base_model.load_state_dict(model.base_model.state_dict())
     return fresh
+
+
+def settled(
+    folder: Path, task: Task, labels: tuple[str, ...], *, vocabulary: int, length: int, pad: int, seed: int
+) -> PreTrainedModel:
+    """The user's own module in `folder`; what its config does not say yet is said by the tokenised rows."""
+    problem = problems.named(task)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config.vocab_size = config.vocab_size or vocabulary
+    config.max_position_embeddings = config.max_position_embeddings or length
+    config.update({"pad_token_id": pad, "per_token": problem.at == "tokens"})
+    _name(config, problem, labels)
+    torch.manual_seed(seed)
+    return own.built(folder, config)
 
 
 def _drawn(config: PretrainedConfig, problem: Problem, labels: tuple[str, ...], seed: int) -> PreTrainedModel:

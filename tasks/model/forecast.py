@@ -208,6 +208,8 @@ def _shape(what: recipe.Recipe, rows: Lengths, config: bytes | None) -> Shape | 
         with suppress(ValueError, TypeError, AttributeError):  # `load` says what is wrong with a config
             return Shape.of(json.loads(config or b"{}"))
         return None
+    if isinstance(own, recipe.Own):
+        return None
     sizes = {"dff": own.dff or 4 * own.d_model, "vocab_size": rows.vocabulary, "max_length": what.tokens.length}
     return Shape.of(own.model_dump() | sizes | {"model_type": OWN})
 

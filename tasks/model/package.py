@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tasks import problems, recipe, stages
 from tasks.data import examples
-from tasks.model import bundle
+from tasks.model import bundle, own
 from tasks.problems import Problem
 from tasks.records import Bundle, Checked, Checkpoint, Shards
 from tasks.verb import verb
@@ -77,6 +77,7 @@ def describe(folder: Path, data: Shards, task: recipe.Task, precision: str, gold
         "length": data.length,
         "precision": precision,
         "golden": golden,
+        **own.listing(folder),
     }
     (folder / "bundle.json").write_text(json.dumps(description, indent=1, ensure_ascii=False))
 

@@ -13,6 +13,7 @@ from tasks.model import architectures, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
 from tasks.model.learner import Learner
+from tasks.model.modules import KIND
 from tasks.model.session import Session, Watch, signals
 from tasks.model.world import World
 from tasks.records import Checkpoint, Shards
@@ -99,6 +100,10 @@ def in_one_piece(folder: Path, job: Job, rows: shards.Shard, room: Path) -> Lear
 def model_of(folder: Path, job: Job) -> PreTrainedModel:
     """The base with a head for the labels of the data, weights loaded or drawn."""
     base, labels, seed = folder / "base", job.data.labels, job.train.seed
+    if job.base.architecture == KIND:
+        sizes = {"vocabulary": job.data.vocabulary, "length": job.data.length}
+        pad = tokenisers.padding(folder / "shards" / "tokenizer")
+        return architectures.settled(base, job.task, labels, **sizes, pad=pad, seed=seed)
     if job.base.parameters:
         return architectures.pretrained(base, job.task, labels, seed=seed)
     ids = tokenisers.read(folder / "shards" / "tokenizer").get_vocab()
