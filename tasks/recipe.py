@@ -27,6 +27,7 @@ from pydantic import (
 
 from tasks import problems, strict_yaml
 from tasks.errors import BadInput, listed
+from tasks.metrics.marks import LOWER
 from tasks.problems import Problem
 from tasks.records import Digest, digest_of
 
@@ -271,12 +272,21 @@ class Exam(Section):
     slices: tuple[Column, ...] = Field(("length",), description="columns, or `length`, to report scores by")
 
 
+def _within(floors: dict[str, float]) -> dict[str, float]:
+    """Floors of what is better when it is greater, which nothing of it exceeds."""
+    if beyond := [
+        f"{name} in 0..1, not {value:g}" for name, value in floors.items() if name not in LOWER and not 0 <= value <= 1
+    ]:
+        raise ValueError(", ".join(beyond))
+    return floors
+
+
 class Gate(Section):
     margin: float = Field(
         0.0, ge=0, lt=1, description="loss of the exam's metric that would be accepted, in score points"
     )
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    floors: dict[str, float] = Field(
+    floors: Annotated[dict[str, float], AfterValidator(_within)] = Field(
         default_factory=dict, description="least value of a metric, or of f1_, precision_ or recall_per_class"
     )
     draws: int = Field(2000, ge=100, le=100_000, description="bootstrap resamples")
@@ -424,11 +434,9 @@ def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
             yield (section, "metric"), f"found {metric!r}, wanted a metric of {recipe.task}: {', '.join(known)}"
     floored = tuple(f"{kind}_per_class" for kind in KINDS) if problem.floored else ()
     known = (*problem.metrics, *floored)
-    for floor, value in recipe.gate.floors.items():
+    for floor in recipe.gate.floors:
         if floor not in known:
             yield ("gate", "floors", floor), f"unknown metric{_meant(floor, known)}, wanted one of {', '.join(known)}"
-        elif problem.floored and not 0 <= value <= 1:
-            yield ("gate", "floors", floor), f"found {value:g}, wanted a number in 0..1"
     if recipe.train.sharding == "full" and recipe.train.launch != "torchrun":
         yield ("train", "sharding"), f"found 'full' with launch {recipe.train.launch!r}, wanted launch 'torchrun'"
     split = recipe.data.split
