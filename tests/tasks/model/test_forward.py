@@ -30,7 +30,7 @@ def ragged(model: PreTrainedModel, rows: int = 40) -> Shard:
     per_token = "Token" in type(model).__name__
     tokens = np.concatenate(texts).astype(np.uint16)
     labels = tokens % 5 if per_token else np.array([text[0] % 5 for text in texts])
-    return Shard(tokens, np.cumsum([0, *map(len, texts)]), labels.astype(np.int32), per_token)
+    return Shard(tokens, np.cumsum([0, *map(len, texts)]), labels.astype(np.int32), "tokens" if per_token else "rows")
 
 
 def plain_losses(model: PreTrainedModel, shard: Shard) -> list[float]:

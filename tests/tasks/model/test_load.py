@@ -240,7 +240,7 @@ def test_a_bundle_that_we_registered_is_found_in_mlflow(bert: Path, tmp_path: Pa
     before = load.fn(base("bert"), str(bert.parent))
     there = registry()
     run = there.start("ours", "sha256:a", "night", {})
-    there.register("ours", "sha256:a", run, bert, "text-classification", {}, "card")
+    there.register("ours", "sha256:a", run, bert, {"text": "text"}, {}, "card")
     found = load.fn(base("mlflow://ours/1"), str(tmp_path))
     assert torch.equal(logits(found, tmp_path), logits(before, tmp_path))
     assert found.files == before.files

@@ -104,11 +104,11 @@ def test_it_learns_and_is_computed_padded(mine: makers.Made) -> None:
 
 def test_a_bundle_answers_the_same_in_a_fresh_process(mine: makers.Made, tmp_path: Path) -> None:
     folder = mine.folder(mine.bundle, tmp_path)
-    here = [[each.label, each.score] for each in bundle.Model.load(folder).predict(ROWS)]
+    here = [[each.answer, each.score] for each in bundle.Model.load(folder).predict(ROWS)]
     script = (
         "import json, sys; from pathlib import Path; from tasks.model.bundle import Model\n"
         "found = Model.load(Path(sys.argv[1])).predict(json.loads(sys.argv[2]))\n"
-        "print(json.dumps([[each.label, each.score] for each in found]))\n"
+        "print(json.dumps([[each.answer, each.score] for each in found]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder), json.dumps(ROWS)], cwd=ROOT, capture_output=True, check=True
