@@ -5,13 +5,16 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode every import takes three times as long
 
-.PHONY: quickstart test test-services test-faults bench lint minilm clean
+.PHONY: quickstart test test-matrix test-services test-faults bench lint minilm clean
 
 quickstart: .venv/ready  ## the whole way on the bundled sample: about a minute, offline
 	vernal run flows/recipes/quickstart.yaml
 
 test: .venv/ready  ## the fast tier: no network, embedded defaults
 	pytest
+
+test-matrix: .venv/ready  ## every task with every architecture, and what takes minutes
+	pytest -m matrix
 
 test-services: .venv/ready  ## against real servers, which the tests start themselves
 	pytest -m services

@@ -95,7 +95,7 @@ def check(given: argparse.Namespace) -> int:
     for verb in plan.VERBS:
         record = found.records.get(verb)
         print(f"  {verb:<10} {'reused  ' + record.digest[7:19] if record else 'would run'}")
-    print(expected or "memory: known once the base is loaded")
+    print(expected or "memory: not known (the base is not loaded yet, or a module of your own)")
     return 0
 
 

@@ -11,8 +11,6 @@ from tasks import stages
 from tasks.recipe import Recipe
 from tasks.records import Report, Verdict, Version
 
-SHOWN = {"text-classification": ("accuracy", "macro_f1"), "token-classification": ("entity_f1", "accuracy")}
-
 
 def of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     """Everything that `vernal run --json` prints of a finished run."""
@@ -55,7 +53,7 @@ def as_text(recipe: Recipe, outcome: dict[str, Any]) -> str:
         took = "reused" if stage["reused"] else f"{stage['seconds']:8.1f} s"
         lines.append(f"  {verb:<10} {took:>10}   {stage['digest'][7:19]}")
     verdict = outcome["verdict"]
-    scores = "  ".join(f"{name} {outcome['scores'][name]:.4f}" for name in SHOWN[recipe.task])
+    scores = "  ".join(f"{name} {outcome['scores'][name]:.4f}" for name in recipe.problem.metrics[:2])
     decision = "is live" if verdict["promoted"] else f"was refused; version {outcome['champion']} stays live"
     if verdict["promoted"] and outcome["champion"] != outcome["version"]:
         decision = f"was promoted then; version {outcome['champion']} is live now"

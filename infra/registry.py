@@ -51,6 +51,15 @@ class Point(NamedTuple):
     ms: int
 
 
+class Found(NamedTuple):
+    """A version as MLflow knows it; another model under the same name and number has another source or time."""
+
+    name: str
+    number: int
+    source: str
+    made: int  # Unix time in milliseconds
+
+
 class Registry:
     """MLflow behind `uri`: sqlite:///file, with the artifacts of runs below `artifacts`, or a server at http(s)://.
 
@@ -109,7 +118,14 @@ class Registry:
             self._client.set_terminated(run_id, status)
 
     def register(
-        self, name: str, key: str, run_id: str, bundle: Path, task: str, tags: Mapping[str, str], description: str
+        self,
+        name: str,
+        key: str,
+        run_id: str,
+        bundle: Path,
+        inputs: Mapping[str, str],
+        tags: Mapping[str, str],
+        description: str,
     ) -> int:
         """Number of the version of `name` that carries `key`, made from the folder `bundle` if there is none.
 
@@ -120,7 +136,7 @@ class Registry:
         with self._sorted():
             if (there := self._version(name, key)) is not None:
                 return there
-            self._log_model(run_id, bundle, task)
+            self._log_model(run_id, bundle, inputs)
             self._name(name)
             doubt: Exception | None = None
             try:
@@ -166,6 +182,25 @@ class Registry:
         if alias in self.aliases(name):
             with self._sorted():
                 self._client.delete_registered_model_alias(name, alias)
+
+    def found(self, name: str, which: str) -> Found:
+        """The version of any registered model, ours or not, that has this number or alias."""
+        with self._sorted():
+            number = which if which.isdigit() else self._client.get_registered_model(name).aliases.get(which)
+            if number is None:
+                raise Missing(
+                    "E-MLFLOW-MISSING", f"{self._where}: {name} has no alias {which}; look for it in its pages"
+                )
+            one = self._client.get_model_version(name, number)
+            return Found(name, int(one.version), str(one.source), int(one.creation_timestamp))
+
+    def download(self, version: Found, folder: Path) -> Path:
+        """Everything that MLflow keeps of a version, laid out in `folder` and not looked into."""
+        with self._sorted():
+            from mlflow.artifacts import download_artifacts
+
+            where = self._client.get_model_version_download_uri(version.name, str(version.number))
+            return Path(download_artifacts(where, dst_path=str(folder), tracking_uri=self._uri))
 
     @property
     def _served(self) -> bool:
@@ -269,7 +304,7 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _log_model(self, run_id: str, bundle: Path, task: str) -> None:
+    def _log_model(self, run_id: str, bundle: Path, inputs: Mapping[str, str]) -> None:
         """Write the MLflow model around `bundle` into the artifacts of the run, as `model`."""
         from mlflow import pyfunc
 
@@ -280,7 +315,7 @@ class Registry:
                 python_model=str(SCRIPT),
                 artifacts={"bundle": str(bundle)},
                 pip_requirements=[f"{library}=={installed(library)}" for library in LIBRARIES],
-                signature=_signature(task),
+                signature=_signature(inputs),
             )
             self._client.log_artifacts(run_id, f"{folder}/model", "model")
 
@@ -319,16 +354,16 @@ class Registry:
         )
 
 
-def _signature(task: str) -> Any:
-    """A text in, its label and score out; or tokens in, and a label and score for each out."""
+def _signature(inputs: Mapping[str, str]) -> Any:
+    """A column for each input, texts or lists of words; what comes out is of the problem's kind and has no one type."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
-    tokens = task == "token-classification"
-    text, score = (Array(kind) if tokens else kind for kind in (DataType.string, DataType.double))
-    given = Schema([ColSpec(text, "tokens" if tokens else "text")])
-    return ModelSignature(given, Schema([ColSpec(text, "label"), ColSpec(score, "score")]))
+    text = DataType.string
+    return ModelSignature(
+        Schema([ColSpec(Array(text) if kind == "words" else text, role) for role, kind in inputs.items()])
+    )
 
 
 def _allowed(text: str, pattern: re.Pattern[str]) -> None:

@@ -19,29 +19,33 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     StringConstraints,
     Tag,
     ValidationError,
 )
 
-from tasks import strict_yaml
+from tasks import problems, strict_yaml
 from tasks.errors import BadInput, listed
+from tasks.metrics.marks import LOWER
+from tasks.problems import Problem
 from tasks.records import Digest, digest_of
 
-Task = Literal["text-classification", "token-classification"]
-Metric = Literal["accuracy", "macro_f1", "micro_f1", "weighted_f1", "entity_f1"]
+
+def known_task(value: str) -> str:
+    """A task that has a file in `tasks/problems`."""
+    problems.named(value)
+    return value
+
+
+Task = Annotated[str, AfterValidator(known_task)]
+Metric = str
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Column = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,128}$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
-HEADLINE: dict[str, Metric] = {"text-classification": "macro_f1", "token-classification": "entity_f1"}
 KINDS = ("f1", "precision", "recall")
-MEANS = ("macro", "micro", "weighted")
-METRICS: dict[str, tuple[str, ...]] = {
-    "text-classification": ("accuracy", *(f"{mean}_{kind}" for mean in MEANS for kind in KINDS)),
-    "token-classification": (*(f"entity_{kind}" for kind in KINDS), "accuracy"),
-}
 _WORDING = {  # how pydantic begins, and how our sentence goes on after "wanted"
     "Value error, ": "",
     "Input should be (greater|less)": r"a number \1",
@@ -60,7 +64,7 @@ class Section(BaseModel):
 
 
 def checked_location(value: str) -> str:
-    """A source or base that may be named in a recipe: a path, s3://, hf://name@revision or registry://name@alias."""
+    """A source or base that may be named in a recipe: a path, s3://, hf://name@revision, registry://name@alias or mlflow://."""
     scheme, found, rest = value.partition("://")
     if not _LOCATION.match(value) or not value.strip():
         raise ValueError("a path or URL without control characters")
@@ -69,17 +73,38 @@ def checked_location(value: str) -> str:
     host, path, _ = rest.partition("/")
     if ":" in host or ("@" in host and (path or scheme == "s3")):
         raise ValueError("no credentials or port inside a URL: they belong into the environment (value not shown)")
-    if scheme not in ("s3", "hf", "registry"):
-        wanted = "a path, s3://bucket/prefix, hf://name@revision or registry://name@alias"
+    if scheme not in ("s3", "hf", "registry", "mlflow"):
+        wanted = "a path, s3://bucket/prefix, hf://name@revision, registry://name@alias or mlflow://name/version"
         raise ValueError(f"{wanted} instead of {scheme}:// (value not shown)")
     if scheme == "hf" and not _REVISION.fullmatch(rest.rpartition("@")[2]):
         raise ValueError("a pinned revision: hf://name@ followed by the 40 hex digits of a commit")
+    if scheme == "mlflow" and not re.fullmatch(r"[^/@:]+(/\d+|@[^/@:]+)", rest):
+        raise ValueError("mlflow://name/version or mlflow://name@alias")
     if ".." in rest.split("/"):
         raise ValueError("no '..' inside a URL")
     return value
 
 
+def checked_weights(value: str) -> str:
+    """A location of weights alone: a path or s3://."""
+    if not checked_location(value).startswith("s3://") and "://" in value:
+        raise ValueError("a path or s3://bucket/name")
+    return value
+
+
+def checked_config(value: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that a digest can be made of."""
+    try:
+        digest_of(value)
+    except ValueError as error:
+        raise ValueError("finite numbers, texts, booleans, lists and mappings") from error
+    return value
+
+
 Location = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(checked_location)]
+Weights = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(checked_weights)]
+Module = Annotated[str, StringConstraints(pattern=r"^(?:[\w-]+/)*[A-Za-z_]\w*\.py$|^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")]
+Plain = Annotated[dict[str, JsonValue], AfterValidator(checked_config)]
 
 
 def _form(value: Any) -> str:
@@ -110,16 +135,21 @@ class SplitBy(Section):
 
 
 class Data(Section):
+    """Where rows come from; any other key names the column of a role that the task knows, such as `text: message`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Column]
+
     source: Annotated[Annotated[Location, Text] | Annotated[Files, Mapped], ByForm] = Field(
         description="file, folder, glob, s3://, hf://name@revision, or one for each split"
     )
-    text: Column = Field("text", description="column of the text (text-classification)")
-    label: Column = Field("label", description="column of the label (text-classification)")
-    tokens: Column = Field("tokens", description="column of the words (token-classification)")
-    tags: Column = Field("tags", description="column of the words' tags (token-classification)")
     time: Column | None = Field(None, description="column of an ISO 8601 time or date")
     group: Column | None = Field(None, description="column whose equal values stay in one split")
     split: SplitBy = SplitBy()
+
+    def columns(self, problem: Problem) -> dict[str, str]:
+        """The column of each role; without a word of the recipe it bears the role's name."""
+        return {role: self.__pydantic_extra__.get(role, role) for role in problem.roles}
 
 
 class Rules(Section):
@@ -157,17 +187,44 @@ class Tokens(Section):
 class Architecture(Section):
     """A Transformer built from its config, weights drawn at random."""
 
-    architecture: Literal["encoder"]
-    num_layers: int = Field(4, ge=1, le=128)
+    architecture: Literal["encoder", "decoder", "encoder-decoder"]
+    num_layers: int = Field(4, ge=1, le=128, description="of each stack")
     d_model: int = Field(256, ge=8, le=16_384, description="width of the hidden states")
     num_heads: int = Field(4, ge=1, le=256)
     dff: int | None = Field(None, ge=8, le=65_536, description="width of the feed-forward layer; none: 4 d_model")
     dropout: float = Field(0.1, ge=0, lt=1)
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    glu: bool = Field(True, description="gated feed-forward layers: three matrices instead of two")
+    norm: Literal["pre", "post"] = Field("pre", description="in front of attention and feed-forward layer, or behind")
+    positions: Literal["rotary", "learned", "sinusoidal", "none"] = "rotary"
+    tie_embeddings: bool = Field(True, description="one table for input, target and logits")
+
+
+class Own(Section):
+    """A module of the user's own; what it must be like stands in `tasks.model.own`."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    module: Module = Field(description="a .py file beside the recipe, or the dotted name of an installed module")
+    class_: str = Field(alias="class", pattern=r"^[A-Za-z_]\w*$")
+    config: Plain = Field(default_factory=dict, description="keyword arguments of the class")
+    weights: Weights | None = Field(
+        None, description=".safetensors or a state dict, its tokenizer beside it; none: drawn by the seed"
+    )
+
+
+def _base_form(value: Any) -> str:
+    own = isinstance(value, Own) or (isinstance(value, dict) and "module" in value)
+    return "·own" if own else _form(value)
 
 
 class Model(Section):
-    base: Annotated[Annotated[Location, Text] | Annotated[Architecture, Mapped], ByForm] = Field(
-        description="folder, .safetensors file, s3://, hf://name@revision, registry://name@alias, or an architecture"
+    base: Annotated[
+        Annotated[Location, Text] | Annotated[Architecture, Mapped] | Annotated[Own, Tag("·own")],
+        Discriminator(_base_form),
+    ] = Field(
+        description="folder, file of weights, s3://, hf://name@revision, registry://name@alias, mlflow://name/version, "
+        "an architecture, or a module of one's own"
     )
 
 
@@ -187,8 +244,8 @@ class Train(Section):
     clip: float = Field(1.0, gt=0, description="largest global norm of the gradient")
     label_smoothing: Share = 0.0
     early_stopping: int = Field(2, ge=0, description="evaluations without a better metric before it ends; 0: never")
-    metric: Metric | Literal["loss"] | None = Field(
-        None, description="what the best step is chosen by, on validation; none: macro_f1 or entity_f1"
+    metric: Metric | None = Field(
+        None, description="what the best step is chosen by, on validation; none: the task's own, or loss"
     )
     max_rows: int | None = Field(None, ge=1, description="largest number of training rows, drawn by the seed")
     recompute: bool = Field(
@@ -211,8 +268,17 @@ class Package(Section):
 
 
 class Exam(Section):
-    metric: Metric | None = Field(None, description="the headline; none: macro_f1 or entity_f1")
+    metric: Metric | None = Field(None, description="the headline; none: the task's own")
     slices: tuple[Column, ...] = Field(("length",), description="columns, or `length`, to report scores by")
+
+
+def _within(floors: dict[str, float]) -> dict[str, float]:
+    """Floors of what is better when it is greater, which nothing of it exceeds."""
+    if beyond := [
+        f"{name} in 0..1, not {value:g}" for name, value in floors.items() if name not in LOWER and not 0 <= value <= 1
+    ]:
+        raise ValueError(", ".join(beyond))
+    return floors
 
 
 class Gate(Section):
@@ -220,7 +286,7 @@ class Gate(Section):
         0.0, ge=0, lt=1, description="loss of the exam's metric that would be accepted, in score points"
     )
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    floors: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+    floors: Annotated[dict[str, float], AfterValidator(_within)] = Field(
         default_factory=dict, description="least value of a metric, or of f1_, precision_ or recall_per_class"
     )
     draws: int = Field(2000, ge=100, le=100_000, description="bootstrap resamples")
@@ -247,9 +313,14 @@ class Recipe(Section):
         return digest_of(self.model_dump(mode="json"))
 
     @property
+    def problem(self) -> Problem:
+        """What the task is."""
+        return problems.named(self.task)
+
+    @property
     def metric(self) -> Metric:
         """The headline metric of exam and gate."""
-        return self.exam.metric or HEADLINE[self.task]
+        return self.exam.metric or self.problem.metrics[0]
 
 
 def load(path: Path, changes: Iterable[str] = ()) -> Recipe:
@@ -347,12 +418,22 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
     """Faults that only show when sections are seen together, each with its place."""
-    known = METRICS[recipe.task]
-    headlines = [metric for metric in get_args(Metric) if metric in known]
-    for section, metric in (("train", recipe.train.metric), ("exam", recipe.exam.metric)):
-        if metric not in (None, "loss", *headlines):
-            yield (section, "metric"), f"found {metric!r}, wanted a metric of {recipe.task}: {', '.join(headlines)}"
-    known += tuple(f"{kind}_per_class" for kind in KINDS)
+    problem = recipe.problem
+    for role in recipe.data.__pydantic_extra__:
+        if role not in problem.roles:
+            keys = (*problem.roles, *Data.model_fields)
+            yield (
+                ("data", role),
+                f"unknown key{_meant(role, keys)}; columns of {recipe.task}: {', '.join(problem.roles)}",
+            )
+    for section, metric, known in (
+        ("train", recipe.train.metric, (*problem.metrics, "loss")),
+        ("exam", recipe.exam.metric, problem.metrics),
+    ):
+        if metric not in (None, *known):
+            yield (section, "metric"), f"found {metric!r}, wanted a metric of {recipe.task}: {', '.join(known)}"
+    floored = tuple(f"{kind}_per_class" for kind in KINDS) if problem.floored else ()
+    known = (*problem.metrics, *floored)
     for floor in recipe.gate.floors:
         if floor not in known:
             yield ("gate", "floors", floor), f"unknown metric{_meant(floor, known)}, wanted one of {', '.join(known)}"

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from infra.settings import settings
 from infra.storage import Store, open_store
-from tasks import recipe
+from tasks import problems, recipe
 from tasks.errors import Missing
 from tasks.records import (
     Bundle,
@@ -77,27 +77,27 @@ class Key(Generic[R]):
 
 
 def ingest(source: Digest, task: recipe.Task, data: recipe.Data) -> Key[Snapshot]:
-    columns = data.model_dump(mode="json", exclude={"source", "split"})
-    return Key("ingest", 1, Snapshot, (source,), {"task": task, "data": columns})
+    columns = {**data.columns(problems.named(task)), "time": data.time, "group": data.group}
+    return Key("ingest", 2, Snapshot, (source,), {"task": task, "data": columns})
 
 
 def validate(snapshot: Snapshot, task: recipe.Task, data: recipe.Data, rules: recipe.Rules) -> Key[Checked]:
     section = {"task": task, "split": _dump(data.split), "rules": _dump(rules)}
-    return Key("validate", 1, Checked, (snapshot.digest,), section)
+    return Key("validate", 2, Checked, (snapshot.digest,), section)
 
 
 def load(source: Digest | None, model: recipe.Model) -> Key[Checkpoint]:
-    architecture = None if isinstance(model.base, str) else _dump(model.base)
-    return Key("load", 1, Checkpoint, (source,) if source else (), {"architecture": architecture})
+    architecture = None if isinstance(model.base, str) else model.base.model_dump(mode="json", exclude={"weights"})
+    return Key("load", 2, Checkpoint, (source,) if source else (), {"architecture": architecture})
 
 
 def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: recipe.Tokens) -> Key[Shards]:
     own = (base.tokenizer,) if tokens.tokenizer == "base" and base.tokenizer else ()
-    return Key("tokenise", 1, Shards, (checked.digest, *own), {"task": task, "tokens": _dump(tokens)})
+    return Key("tokenise", 2, Shards, (checked.digest, *own), {"task": task, "tokens": _dump(tokens)})
 
 
 def finetune(base: Checkpoint, shards: Shards, task: recipe.Task, train: recipe.Train) -> Key[Checkpoint]:
-    return Key("finetune", 3, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
+    return Key("finetune", 4, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
 
 
 def package(

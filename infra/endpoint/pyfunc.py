@@ -13,10 +13,7 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class BundleModel(PythonModel):
-    """Texts (column `text`) or lists of tokens (column `tokens`) in; `label` and `score` out, one row for each.
-
-    For tokens, label and score are lists themselves.
-    """
+    """A column for each input of the problem in, such as `text`; `answer` and `score` out, one row for each."""
 
     def load_context(self, context: Any) -> None:
         from tasks.model.bundle import Model  # here, for MLflow runs this file to register a version, too
@@ -24,12 +21,9 @@ class BundleModel(PythonModel):
         self.model = Model.load(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        if "tokens" in model_input:
-            rows = [list(tokens) for tokens in model_input["tokens"]]
-        else:
-            rows = model_input["text"].tolist()
+        rows = model_input[list(self.model.problem.inputs)].to_dict("records")
         answers = self.model.predict(rows)
-        return pd.DataFrame({"label": [one.label for one in answers], "score": [one.score for one in answers]})
+        return pd.DataFrame({"answer": [one.answer for one in answers], "score": [one.score for one in answers]})
 
 
 set_model(BundleModel())

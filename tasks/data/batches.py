@@ -115,7 +115,7 @@ def padded(shard: Shard, rows: Rows, pad: int) -> Batch:
 
 def _labels(shard: Shard, rows: Rows, tokens: Rows) -> npt.NDArray[Any]:
     found = shard.labels[:0] if shard.at == "none" else shard.labels[tokens if shard.at == "tokens" else rows]
-    return found if found.dtype == np.float32 else found.astype(np.int64)
+    return found.astype(np.int64) if found.dtype.kind == "i" else found
 
 
 def labelled(batch: Batch) -> Batch:

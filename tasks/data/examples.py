@@ -7,31 +7,29 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.recipe import Task
+from tasks.problems import Problem
 
 BATCH = 4096  # rows at once; enough for a tokenizer to keep two threads busy
 
 
-def by_words(task: Task) -> bool:
-    """Whether rows are lists of words with a tag each, rather than texts with one label."""
-    return task == "token-classification"
-
-
-def columns(table: Path, words: bool) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Rows and labels of a checked split, a batch at a time: texts and labels, or words and tags."""
-    names = ["tokens", "tags"] if words else ["text", "label"]
+def columns(table: Path, problem: Problem) -> Iterator[dict[str, pa.Array]]:
+    """The roles of the rows of a checked split, a batch at a time."""
     with pq.ParquetFile(table) as file:
-        for batch in file.iter_batches(BATCH, columns=names):
-            yield batch.column(names[0]), batch.column(names[1])
+        for batch in file.iter_batches(BATCH, columns=list(problem.roles)):
+            yield {role: batch.column(role) for role in problem.roles}
 
 
-def batches(table: Path, words: bool) -> Iterator[tuple[list[Any], list[Any]]]:
-    """The same as lists."""
-    for rows, labels in columns(table, words):
-        yield rows.to_pylist(), labels.to_pylist()
+def rows(table: Path, problem: Problem) -> Iterator[dict[str, Any]]:
+    """The rows of a checked split."""
+    for batch in columns(table, problem):
+        values = [column.to_pylist() for column in batch.values()]
+        for row in zip(*values, strict=True):
+            yield dict(zip(batch, row, strict=True))
 
 
-def texts(table: Path, words: bool) -> Iterator[str]:
-    """The texts of a checked split; words are joined by blanks."""
-    for found, _ in batches(table, words):
-        yield from (" ".join(row) for row in found) if words else found
+def texts(table: Path, problem: Problem) -> Iterator[str]:
+    """What a tokenizer learns from: the texts of a checked split, words joined by blanks."""
+    for row in rows(table, problem):
+        for role, kind in problem.roles.items():
+            if kind in ("text", "words"):
+                yield " ".join(row[role]) if kind == "words" else row[role]

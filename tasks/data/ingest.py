@@ -18,13 +18,14 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import stages
+from tasks import problems, stages
 from tasks.data import sources
 from tasks.data.readers import READERS, hub
 from tasks.data.readers.lines import Fault, Row, Unfit
 from tasks.data.readers.roles import Fitted, fitted
 from tasks.data.sources import Part
 from tasks.errors import BadInput, listed
+from tasks.problems.contract import Problem, stored
 from tasks.recipe import Data, Task
 from tasks.records import Snapshot
 from tasks.verb import verb
@@ -56,14 +57,15 @@ def take(parts: list[Part], task: Task, data: Data, folder: Path) -> Snapshot:
     began, total = time.monotonic(), sum(map(sources.size, parts))
     log.info("%d parts, %.1f MB: %s", len(parts), total / 1e6, listed([part.name for part in parts]))
     account = Counter[str]()
-    columns = _Columns(task, data)
-    with _Rows(folder, task) as kept, (folder / "quarantine.jsonl").open("wb") as quarantine:
+    problem = problems.named(task)
+    columns = _Columns(problem, data)
+    with _Rows(folder, problem) as kept, (folder / "quarantine.jsonl").open("wb") as quarantine:
         for place, split, found in _everything(parts, total):
             fault = found if isinstance(found, Fault) else None
             if isinstance(found, Row):
                 columns.see(found.values)
                 try:
-                    kept.add(place, split, fitted(found.values, task, data))
+                    kept.add(place, split, fitted(found.values, problem, data))
                 except Unfit as unfit:
                     fault = Fault(found.number, unfit.reason, unfit.detail, found.values)
             account[fault.reason if fault else "kept"] += 1
@@ -82,9 +84,8 @@ def take(parts: list[Part], task: Task, data: Data, folder: Path) -> Snapshot:
 class _Columns:
     """Which columns the rows have, as far as the recipe names one that was not seen yet."""
 
-    def __init__(self, task: Task, data: Data) -> None:
-        roles = ("text", "label") if task == "text-classification" else ("tokens", "tags")
-        named = {role: getattr(data, role) for role in (*roles, "time", "group")}
+    def __init__(self, problem: Problem, data: Data) -> None:
+        named = {**data.columns(problem), "time": data.time, "group": data.group}
         self.missing = {role: column for role, column in named.items() if column is not None}
         self.found: dict[str, None] = {}
         self.rows = 0
@@ -108,13 +109,10 @@ class _Columns:
 class _Rows:
     """rows.parquet, written a batch at a time: the same rows give the same bytes."""
 
-    def __init__(self, folder: Path, task: Task) -> None:
-        said, answer = (
-            (pa.field("text", pa.string()), pa.field("label", pa.string()))
-            if task == "text-classification"
-            else (pa.field("tokens", pa.list_(pa.string())), pa.field("tags", pa.list_(pa.string())))
-        )
-        columns = [("row", pa.int64()), ("place", pa.string()), ("split", pa.string()), said, answer]
+    def __init__(self, folder: Path, problem: Problem) -> None:
+        self.roles = tuple(problem.roles)
+        columns = [("row", pa.int64()), ("place", pa.string()), ("split", pa.string())]
+        columns += [(role, stored(kind)) for role, kind in problem.roles.items()]
         columns += [("time", pa.string()), ("group", pa.string()), ("extra", pa.map_(pa.string(), pa.string()))]
         self.schema = pa.schema(columns)
         self.writer = pq.ParquetWriter(folder / "rows.parquet", self.schema, compression="zstd")
@@ -131,7 +129,8 @@ class _Rows:
 
     def add(self, place: str, split: str, row: Fitted) -> None:
         extra = list(row.extra.items())
-        self.waiting.append((self.rows, place, split, row.said, row.answer, row.time, row.group, extra))
+        own = [row.values[role] for role in self.roles]
+        self.waiting.append((self.rows, place, split, *own, row.time, row.group, extra))
         self.rows += 1
         self.characters += row.characters
         if len(self.waiting) == BATCH or self.characters > BATCH_CHARACTERS:

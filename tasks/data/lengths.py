@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from tasks import stages
-from tasks.data import examples, shards, sources, tokenisers
+from tasks.data import shards, sources, tokenisers
 from tasks.data.readers import READERS
 from tasks.data.readers.lines import Row, Unfit
 from tasks.data.readers.roles import fitted
+from tasks.encoding import Encoder, guarded
 from tasks.errors import Coded
 from tasks.recipe import Recipe
 from tasks.records import Shards, Split
@@ -29,7 +30,7 @@ from tasks.records import Shards, Split
 SAMPLE = 2048  # rows of a file
 COUNTED = 5_000_000  # tokens among which the different ones are counted
 
-Said = str | list[str]  # a text, or words
+Said = dict[str, Any]  # the roles of a row
 
 
 class Lengths(NamedTuple):
@@ -62,8 +63,8 @@ def of_source(recipe: Recipe, parts: list[sources.Part], own: bytes | None) -> L
     """
     with suppress(Coded):
         said, rows = _sampled(recipe, parts)
-        if said and (tokenizer := _tokenizer(recipe, said, own)):
-            return _of_sample(recipe, said, rows, tokenizer)
+        if said and (encoder := _encoder(recipe, said, own)):
+            return _of_sample(recipe, said, rows, encoder)
     return _at_most(recipe)
 
 
@@ -114,28 +115,28 @@ def _rows(found: Iterator[object], recipe: Recipe) -> Iterator[Said]:
     for each in found:
         if isinstance(each, Row):
             with suppress(Unfit):
-                yield fitted(each.values, recipe.task, recipe.data).said
+                yield fitted(each.values, recipe.problem, recipe.data).values
 
 
-def _tokenizer(recipe: Recipe, said: list[Said], own: bytes | None) -> Tokenizer | None:
-    words, wanted = examples.by_words(recipe.task), recipe.tokens.tokenizer
+def _encoder(recipe: Recipe, said: list[Said], own: bytes | None) -> Encoder | None:
+    wanted = recipe.tokens.tokenizer
     if wanted != "base":
-        tokenizer = tokenisers.train(wanted, lambda: (" ".join(each) if words else str(each) for each in said))
+        tokenizer = tokenisers.train(wanted, lambda: (" ".join(recipe.problem.said(each)) for each in said))
     elif own is not None:
-        with tokenisers.guarded("E-TOK-LOAD", "tokenizer.json"):
+        with guarded("E-TOK-LOAD", "tokenizer.json"):
             tokenizer = Tokenizer.from_str(own.decode())
     else:
         return None
-    return tokenisers.limited(tokenizer, recipe.tokens.length, words)
+    return tokenisers.encoder(tokenizer, recipe.tokens.length, recipe.problem)
 
 
-def _of_sample(recipe: Recipe, said: list[Said], rows: dict[Split, float], tokenizer: Tokenizer) -> Lengths:
-    encodings = tokenisers.encode(tokenizer, said, examples.by_words(recipe.task))
-    ids = [each.ids for each in encodings]
-    lengths = np.fromiter(map(len, ids), np.int64)
+def _of_sample(recipe: Recipe, said: list[Said], rows: dict[Split, float], encoder: Encoder) -> Lengths:
+    encoded = recipe.problem.encode(recipe.problem.columns(said, answered=False), encoder, None)
+    lengths = encoded.lengths
+    ids = [encoded.tokens[at].tolist() for at in encoded.spans()]
     tokens = {split: int(count * lengths.mean()) for split, count in rows.items()}
     wanted = recipe.tokens.tokenizer
-    vocabulary = tokenizer.get_vocab_size() if wanted == "base" else wanted.vocabulary
+    vocabulary = encoder.tokenizer.get_vocab_size() if wanted == "base" else wanted.vocabulary
     used = min(vocabulary, different(ids, rows["train"]) if wanted == "base" else vocabulary)
     return Lengths(lengths, int(rows["train"]), tokens, used, vocabulary, f"from {len(said):,} rows of the source")
 

@@ -2,7 +2,7 @@
 
 A row has one fault at most, the first of these; what is odd but legible (rare letters, markup, emoji) is none.
 
-    empty-text      only white space, zero-width or control characters
+    empty-text      a text of only white space, zero-width or control characters
     text-long       more characters than rules.max_characters
     label-empty     no label, or nothing visible in it
     label-form      not 1 to 64 printable characters in NFC, or blanks around it ('spam ' is not 'spam')
@@ -22,10 +22,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tasks import recipe
 from tasks.errors import listed
+from tasks.problems.contract import Problem, texts_of
 from tasks.records import Split
 
 REASONS = (
@@ -56,13 +57,11 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Row(NamedTuple):
-    """A row as it was found. `words` is None for text-classification; `answer` is its label, or the words' tags."""
+    """A row as it was found: the values of the problem's roles, and what it may be divided by."""
 
-    text: str
-    words: Sequence[str | None] | None
-    answer: str | Sequence[str | None] | None
-    time: str | None
-    group: str | None
+    values: Mapping[str, Any]
+    time: str | None = None
+    group: str | None = None
 
 
 class Fault(NamedTuple):
@@ -74,6 +73,7 @@ class Fault(NamedTuple):
 class Form:
     """What rows are held against."""
 
+    problem: Problem
     max_characters: int
     labels: frozenset[str] | None = None
     timed: bool = False
@@ -81,10 +81,10 @@ class Form:
     prefixed: bool = True
 
     @classmethod
-    def of(cls, data: recipe.Data, rules: recipe.Rules, prefixed: bool) -> "Form":
+    def of(cls, problem: Problem, data: recipe.Data, rules: recipe.Rules, prefixed: bool) -> "Form":
         """`prefixed`: some tag of the set contains '-', so tags are entities with a prefix."""
         labels = frozenset(map(composed, rules.labels)) if rules.labels is not None else None
-        return cls(rules.max_characters, labels, data.time is not None, data.group is not None, prefixed)
+        return cls(problem, rules.max_characters, labels, data.time is not None, data.group is not None, prefixed)
 
 
 def composed(label: str) -> str:
@@ -112,17 +112,29 @@ def spelled(microseconds: int) -> str:
 
 
 def _text_fault(row: Row, form: Form) -> Fault | None:
-    if len(row.text) > form.max_characters:
-        return Fault("text-long", f"{len(row.text):,} characters > {form.max_characters:,}")
-    if not _VISIBLE.search(row.text):
-        return Fault("empty-text", f"text {row.text!a:.60}")
+    for role, kind in form.problem.roles.items():
+        if kind in ("text", "words"):
+            text = " ".join(word or "" for word in texts_of(row.values[role], kind))
+            if len(text) > form.max_characters:
+                return Fault("text-long", f"{len(text):,} characters > {form.max_characters:,}")
+            if not _VISIBLE.search(text):
+                return Fault("empty-text", f"{role} {text!a:.60}")
     return None
 
 
 def _answer_fault(row: Row, form: Form) -> Fault | None:
-    if row.words is not None:
-        return _tags_fault(row.words, row.answer or (), form)
-    return _label_fault(row.answer if isinstance(row.answer, str) else None, form)
+    for role, kind in form.problem.answers.items():
+        value = row.values[role]
+        if kind == "tags":
+            words = next(row.values[other] for other, its in form.problem.inputs.items() if its == "words")
+            fault = _tags_fault(words, value or (), form)
+        elif kind == "labels":
+            fault = next(filter(None, (_label_fault(label, form) for label in value)), None)
+        else:
+            fault = _label_fault(value, form) if kind == "label" else None
+        if fault:
+            return fault
+    return None
 
 
 def _label_fault(label: str | None, form: Form) -> Fault | None:
@@ -180,12 +192,11 @@ class Tally:
     holding: dict[Split, Counter[str]] = field(default_factory=dict)
     labels: dict[Split, Counter[str]] = field(default_factory=dict)
 
-    def add(self, split: Split, answer: str | Sequence[str]) -> None:
-        names = [answer] if isinstance(answer, str) else answer
+    def add(self, split: Split, named: Sequence[str], *, tagged: bool = False) -> None:
+        """A row, with the names of the label set that it holds; of tags the kinds of entity are held."""
         self.rows[split] += 1
-        self.labels.setdefault(split, Counter()).update(names)
-        kinds = names if isinstance(answer, str) else {_kind(tag) for tag in names}
-        self.holding.setdefault(split, Counter()).update(kinds)
+        self.labels.setdefault(split, Counter()).update(named)
+        self.holding.setdefault(split, Counter()).update({_kind(tag) for tag in named} if tagged else set(named))
 
 
 class Broken(NamedTuple):
@@ -195,16 +206,18 @@ class Broken(NamedTuple):
     message: str
 
 
-def label_names(tally: Tally, task: recipe.Task, wanted: Iterable[str] | None) -> tuple[str, ...]:
-    """The labels in the order of their ids: those of the recipe, else those of train, sorted.
+def label_names(tally: Tally, problem: Problem, wanted: Iterable[str] | None) -> tuple[str, ...]:
+    """The labels in the order of their ids: those of the recipe, else those of train, sorted; none without a label set.
 
     Tags: "O" first, and every kind of entity in train with every prefix in use (B- and I- at least), so that an I- that
     is only seen later has its place.
     """
+    if not problem.names:
+        return ()
     if wanted is not None:
         return tuple(dict.fromkeys(map(composed, wanted)))
     seen = set(tally.labels.get("train", ()))
-    if task == "text-classification":
+    if "tags" not in problem.answers.values():
         return tuple(sorted(seen))
     if any("-" in tag for tag in seen):
         used = {tag[0] for split in tally.labels.values() for tag in split if "-" in tag} | {"B", "I"}
@@ -212,13 +225,13 @@ def label_names(tally: Tally, task: recipe.Task, wanted: Iterable[str] | None) -
     return tuple(sorted(seen, key=lambda tag: (tag != OUTSIDE, tag)))
 
 
-def broken_rules(tally: Tally, labels: Sequence[str], task: recipe.Task, rules: recipe.Rules) -> list[Broken]:
+def broken_rules(tally: Tally, labels: Sequence[str], problem: Problem, rules: recipe.Rules) -> list[Broken]:
     """Every rule that the divided dataset breaks: no split empty, every label learnable, none that train lacks."""
     empty = [split for split in ("train", "validation", "test") if not tally.rows[split]]
     found = [Broken("E-SPLIT-EMPTY", _empty_message(empty, tally))] if empty else []
-    if "train" in empty:
+    if "train" in empty or not problem.names:
         return found
-    return found + _label_rules(tally, labels, task, rules)
+    return found + _label_rules(tally, labels, problem, rules)
 
 
 def too_many_faults(faults: Mapping[str, int], read: int, limit: float, first: Sequence[str]) -> Broken | None:
@@ -241,7 +254,7 @@ def leaked(refused: Mapping[str, int], first: Sequence[str]) -> Broken:
     return Broken("E-LEAK", f"{found}; take them out of the earlier split, or set rules.leaks: drop")
 
 
-def _label_rules(tally: Tally, labels: Sequence[str], task: recipe.Task, rules: recipe.Rules) -> list[Broken]:
+def _label_rules(tally: Tally, labels: Sequence[str], problem: Problem, rules: recipe.Rules) -> list[Broken]:
     found = []
     unknown = _unknown(tally, set(labels))
     if unknown:
@@ -252,7 +265,7 @@ def _label_rules(tally: Tally, labels: Sequence[str], task: recipe.Task, rules: 
     if len(labels) == 1:
         message = f"every row of train says {labels[0]!r}; one label teaches nothing, give it rows of another"
         found.append(Broken("E-LABELS-ONE", message))
-    if rare := _rare(tally, labels, task, rules.min_per_class):
+    if rare := _rare(tally, labels, problem, rules.min_per_class):
         message = f"fewer than {rules.min_per_class} rows of train hold {listed(rare)}"
         found.append(Broken("E-CLASS-MIN", f"{message}; add rows, merge labels, or lower rules.min_per_class"))
     return found
@@ -267,8 +280,8 @@ def _unknown(tally: Tally, labels: set[str]) -> list[str]:
     ]
 
 
-def _rare(tally: Tally, labels: Sequence[str], task: recipe.Task, least: int) -> list[str]:
-    names = labels if task == "text-classification" else sorted({_kind(tag) for tag in labels} - {OUTSIDE})
+def _rare(tally: Tally, labels: Sequence[str], problem: Problem, least: int) -> list[str]:
+    names = labels if "tags" not in problem.answers.values() else sorted({_kind(tag) for tag in labels} - {OUTSIDE})
     counts = tally.holding.get("train", Counter())
     return [f"{name!r} ({counts[name]})" for name in names if counts[name] < least]
 

@@ -22,7 +22,9 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-IGNORED = -100  # the label that torch's cross entropy skips
+from tasks.encoding import IGNORED
+
+__all__ = ["IGNORED", "Shard", "Writer", "read", "token_type"]
 
 Ints = npt.NDArray[np.integer]
 Labels = npt.NDArray[Any]  # int32, or float32
@@ -69,12 +71,12 @@ class Shard:
 def read(folder: Path) -> Shard:
     """The shard in `folder`."""
     shape = json.loads((folder / "shard.json").read_text())
-    labels = _mapped(folder / "labels.bin", shape["kind"]) if shape["labels"] != "none" else np.empty(0, np.int32)
+    labels = np.empty(0, np.int32) if shape["at"] == "none" else _mapped(folder / "labels.bin", shape["labels"])
     return Shard(
         tokens=_mapped(folder / "tokens.bin", shape["tokens"]),
         offsets=_mapped(folder / "offsets.bin", "int64"),
-        labels=labels if shape["width"] is None else labels.reshape(-1, shape["width"]),
-        at=shape["labels"],
+        labels=labels.reshape(-1, shape["width"]) if shape["width"] else labels,
+        at=shape["at"],
         types=_mapped(folder / "types.bin", "uint8") if shape["types"] else None,
         groups=_mapped(folder / "groups.bin", "int64") if shape["groups"] else None,
         target=read(folder / "target") if shape["target"] else None,
@@ -91,27 +93,14 @@ def _mapped(path: Path, kind: str) -> npt.NDArray[Any]:
 
 
 class Writer:
-    """Appends encoded rows to a new shard in `folder`; a context manager, which ends with `shard.json`.
+    """Appends encoded rows to a new shard in `folder`; a context manager, which ends with `shard.json`."""
 
-    Args:
-        kind: dtype of the labels.
-        width: labels of each row, where they are several.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        vocabulary: int,
-        at: At = "rows",
-        kind: Literal["int32", "float32"] = "int32",
-        width: int | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, vocabulary: int, at: At = "rows") -> None:
         folder.mkdir(parents=True)
-        self.folder, self.vocabulary, self.at, self.kind, self.width = folder, vocabulary, at, kind, width
+        self.folder, self.vocabulary, self.at = folder, vocabulary, at
         self.dtype = np.dtype(np.uint16 if vocabulary <= 2**16 else np.uint32)
-        self.rows = 0
-        self.sequences = 0
-        self.tokens = 0
+        self.labels: np.dtype[Any] = np.dtype(np.int32)
+        self.rows = self.sequences = self.tokens = self.width = 0
         self.files: dict[str, IO[bytes]] = {}
         self.target: Writer | None = None
         self._file("tokens")
@@ -147,7 +136,9 @@ class Writer:
         self.files["tokens"].write(fitting.tobytes())
         self.files["offsets"].write((self.tokens + np.cumsum(lengths)).astype(np.int64).tobytes())
         if labels is not None and self.at != "none":
-            self.files["labels"].write(labels.astype(self.kind).tobytes())
+            self.labels = np.dtype(np.float32 if labels.dtype.kind == "f" else np.int32)
+            self.width = labels.shape[1] if labels.ndim > 1 else 0
+            self.files["labels"].write(labels.astype(self.labels).tobytes())
         if types is not None and ("types" in self.files or types.any()):
             file = self._file("types")
             file.truncate(self.tokens)  # all that came before are of the first segment
@@ -173,7 +164,7 @@ class Writer:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        shape = {"tokens": self.dtype.name, "labels": self.at, "kind": self.kind, "width": self.width}
+        shape = {"tokens": self.dtype.name, "labels": self.labels.name, "at": self.at, "width": self.width}
         there = {"types": "types" in self.files, "groups": "groups" in self.files, "target": self.target is not None}
         if there["types"]:
             self.files["types"].truncate(self.tokens)

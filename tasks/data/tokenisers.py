@@ -7,17 +7,16 @@ else.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tasks.errors import BadInput
+from tasks.encoding import Encoder, guarded
+from tasks.problems import Problem
 from tasks.recipe import TrainedTokenizer
 
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-NO_TOKEN = 2**32 - 1  # an id that no vocabulary has
 
 
 def read(folder: Path) -> Tokenizer:
@@ -28,6 +27,12 @@ def read(folder: Path) -> Tokenizer:
     """
     with guarded("E-TOK-LOAD", f"{folder.name}/tokenizer.json"):
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def padding(folder: Path) -> int:
+    """The id that rows are padded with; 0 where the tokenizer names none."""
+    ids = read(folder).get_vocab()
+    return next((ids[name] for name in (SPECIAL["pad"], "<pad>") if name in ids), 0)
 
 
 def limited(tokenizer: Tokenizer, length: int, words: bool) -> Tokenizer:
@@ -46,47 +51,9 @@ def _lead_with_space(tokenizer: Tokenizer) -> None:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=described["use_regex"])
 
 
-def encode(tokenizer: Tokenizer, rows: Sequence[str] | Sequence[Sequence[str]], words: bool) -> list[Encoding]:
-    """Encodings of texts, or of rows of words, special tokens included; those of texts know no word and no place.
-
-    Raises:
-        BadInput: E-TOK-PANIC, a text broke the tokenizer library.
-    """
-    with guarded("E-TOK-PANIC", "encoding"):
-        if words:
-            return tokenizer.encode_batch(rows, is_pretokenized=True)
-        return tokenizer.encode_batch_fast(rows)
-
-
-def pieces(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
-    """Token ids of each word as it stands in a row of words, whole and without special tokens.
-
-    Raises:
-        BadInput: E-TOK-PANIC, a word broke the tokenizer library.
-    """
-    with guarded("E-TOK-PANIC", "encoding"):
-        encodings = tokenizer.encode_batch_fast(words, add_special_tokens=False)
-    return [[token for part in (each, *each.overflowing) for token in part.ids] for each in encodings]
-
-
-def limit(tokenizer: Tokenizer) -> int:
-    """The tokens that a row of a limited tokenizer may have, special ones included."""
-    assert tokenizer.truncation is not None
-    return int(tokenizer.truncation["max_length"])
-
-
-def ends(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The special tokens that stand before a row, and those after it.
-
-    Raises:
-        BadInput: E-TOK-PANIC, they leave no room for a token, or broke the tokenizer library.
-    """
-    with guarded("E-TOK-PANIC", "encoding"):
-        row = Encoding()
-        row.pad(1, pad_id=NO_TOKEN)
-        ids = tokenizer.post_process(row).ids
-        place = ids.index(NO_TOKEN)
-    return ids[:place], ids[place + 1 :]
+def encoder(tokenizer: Tokenizer, length: int, problem: Problem) -> Encoder:
+    """`tokenizer` as this problem uses it."""
+    return Encoder(limited(tokenizer, length, "words" in problem.inputs.values()), length)
 
 
 def train(how: TrainedTokenizer, texts: Callable[[], Iterable[str]]) -> Tokenizer:
@@ -173,16 +140,3 @@ def config_of_trained(length: int) -> dict[str, object]:
     """`tokenizer_config.json` of a tokenizer that `train` made."""
     names = {f"{name}_token": token for name, token in SPECIAL.items()}
     return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **names}
-
-
-@contextmanager
-def guarded(code: str, doing: str) -> Iterator[None]:
-    """Turns whatever the Rust library raises, its panics included, into a coded error."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, BadInput):
-        raise
-    except BaseException as error:
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise BadInput(code, f"{doing}: {error!s:.200}; use another tokenizer or mend its file") from error
-        raise

@@ -23,9 +23,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.settings import settings
-from tasks import stages
+from tasks import problems, stages
 from tasks.data import duplicates, rules, splits
 from tasks.errors import BadInput, listed
+from tasks.problems.contract import NAMED, Problem
 from tasks.recipe import Data, Rules, Task
 from tasks.records import Checked, Snapshot, canonical
 from tasks.verb import verb
@@ -34,8 +35,6 @@ BATCH = 8192
 KEPT = 0
 FATES = ("kept", *rules.REASONS, "duplicate", "leak-exact", "leak-near")
 DUPLICATE, LEAK_EXACT, LEAK_NEAR = map(FATES.index, ("duplicate", "leak-exact", "leak-near"))
-SAID = ("text", "tokens")  # a file of rows has one of these, and one of these
-ANSWERED = ("label", "tags")
 SHOWN = 10
 LONGEST_FOUND = 1000  # characters of a row in the quarantine; of longer ones the first 200
 
@@ -57,15 +56,16 @@ def validate(snapshot: Snapshot, task: Task, data: Data, rules: Rules) -> Checke
 def check(snapshot: Snapshot, task: Task, data: Data, wanted: Rules, folder: Path) -> Checked:
     """`validate` in an empty `folder`, whether done before or not."""
     log.info("%d rows of %s", snapshot.rows, ", ".join(sorted(snapshot.inputs)))
+    problem = problems.named(task)
     rows = stages.open_file(snapshot.files["rows.parquet"])
-    form = rules.Form.of(data, wanted, prefixed=_some_tag_is_prefixed(rows))
+    form = rules.Form.of(problem, data, wanted, prefixed=_some_tag_is_prefixed(rows, problem))
     survey = look(rows, form)
-    plan = decide(rows, survey, data, wanted)
+    plan = decide(rows, survey, data, wanted, problem)
     copyfile(stages.open_file(snapshot.files["quarantine.jsonl"]), folder / "quarantine.jsonl")
     ingested = _ingested(folder / "quarantine.jsonl")
     written = write(rows, plan, form, folder)
-    labels = rules.label_names(written.tally, task, wanted.labels)
-    if broken := _broken(snapshot, task, wanted, ingested, written, labels):
+    labels = rules.label_names(written.tally, problem, wanted.labels)
+    if broken := _broken(snapshot, problem, wanted, ingested, written, labels):
         raise BadInput(broken[0].code, _told(broken) + _saved(snapshot, folder / "quarantine.jsonl"))
     profile = _profile(rows, survey, plan, written, data, ingested.counts)
     (folder / "profile.json").write_bytes(canonical(profile))
@@ -103,9 +103,9 @@ def look(path: Path, form: rules.Form) -> Survey:
     columns: tuple[list[Any], ...] = tuple([] for _ in range(10))
     types = ("i1", "S16", "u8", "u8", "i1", "u8", "i8", "i4", "i4", "?")
     empty = [np.empty(0, type) for type in types]
-    for _, batch in _batches(path, (*SAID, *ANSWERED, "split", "time", "group")):
+    for _, batch in _batches(path, (*form.problem.roles, "split", "time", "group")):
         names = batch["split"].to_pylist()
-        seen = [_seen(row, name, form) for row, name in zip(_rows(batch), names, strict=True)]
+        seen = [_seen(row, name, form) for row, name in zip(_rows(batch, form.problem), names, strict=True)]
         for column, values, type in zip(columns, zip(*seen, strict=True), types, strict=True):
             column.append(np.array(values, type))
     return Survey(*(np.concatenate([none, *parts]) for none, parts in zip(empty, columns, strict=True)))
@@ -123,7 +123,7 @@ class Plan(NamedTuple):
     answers: NDArray[np.int64]
 
 
-def decide(path: Path, survey: Survey, data: Data, wanted: Rules) -> Plan:
+def decide(path: Path, survey: Survey, data: Data, wanted: Rules, problem: Problem) -> Plan:
     """The fate and the split of every row: repetitions first, then splits, then leaks.
 
     Rows of a published validation or test set stay whole. Raises BadInput E-SPLIT-GIVEN or E-SPLIT-COLUMN.
@@ -141,8 +141,8 @@ def decide(path: Path, survey: Survey, data: Data, wanted: Rules) -> Plan:
     codes[kept] = splits.divide(survey.traits.at(kept), by, carve, data.group is not None)
     if wanted.leaks != "keep":
         if carve.validation:
-            _find_leaks(path, plan, splits.VALIDATION, wanted.similarity)
-        _find_leaks(path, plan, splits.TRAIN, wanted.similarity)
+            _find_leaks(path, plan, splits.VALIDATION, wanted.similarity, problem)
+        _find_leaks(path, plan, splits.TRAIN, wanted.similarity, problem)
     return plan
 
 
@@ -182,7 +182,7 @@ def write(path: Path, plan: Plan, form: rules.Form, folder: Path) -> Written:
     with (folder / "quarantine.jsonl").open("ab") as quarantine:
         for start, batch in _batches(path):
             fates, codes = plan.fates[start : start + len(batch)], plan.splits[start : start + len(batch)]
-            found = _rows(batch)
+            found = _rows(batch, form.problem)
             for i in np.flatnonzero(fates != KEPT):
                 reason, detail = _why(plan, start + int(i), found[i], form, partners)
                 place = batch["place"][int(i)].as_py()
@@ -191,9 +191,10 @@ def write(path: Path, plan: Plan, form: rules.Form, folder: Path) -> Written:
                 quarantine.write(canonical(line) + b"\n")
             for code, split in enumerate(splits.NAMES):
                 mine = (fates == KEPT) & (codes == code)
-                parts.add(split, _composed(batch.filter(pa.array(mine))))
+                parts.add(split, _composed(batch.filter(pa.array(mine)), form.problem))
                 for i in np.flatnonzero(mine):
-                    written.tally.add(split, _answer(found[i]))
+                    named = _answer(found[i], form.problem) if form.problem.names else ()
+                    written.tally.add(split, named, tagged="tags" in form.problem.answers.values())
     parts.close()
     return written
 
@@ -201,27 +202,38 @@ def write(path: Path, plan: Plan, form: rules.Form, folder: Path) -> Written:
 def _seen(row: rules.Row, split: str, form: rules.Form) -> tuple[Any, ...]:
     if fault := rules.row_fault(row, form):
         return FATES.index(fault.reason), b"", 0, 0, splits.NAMED[split], 0, 0, 0, 0, False
-    answer = _answer(row)
-    hashed = _hash(answer if isinstance(answer, str) else "\n".join(answer))
-    stratum = hashed if isinstance(answer, str) else int(any(tag != rules.OUTSIDE for tag in answer))
+    answer = _hash("\n".join(_answer(row, form.problem)))
+    text = _text(row.values, form.problem)
+    counts = (
+        len(words) for role, kind in form.problem.inputs.items() if kind == "words" for words in [row.values[role]]
+    )
     return (
         KEPT,
-        duplicates.digest(duplicates.fold(row.text)),
-        hashed,
-        stratum,
+        duplicates.digest(duplicates.fold(text)),
+        answer,
+        _stratum(row, answer, form.problem),
         splits.NAMED[split],
         _hash(row.group) if row.group else 0,
         (rules.instant(row.time) or 0) if row.time else 0,
-        len(row.text),
-        len(row.text.split() if row.words is None else row.words),
-        duplicates.is_spaced(row.text),
+        len(text),
+        sum(counts) or len(text.split()),
+        duplicates.is_spaced(text),
     )
 
 
-def _answer(row: rules.Row) -> str | list[str]:
-    if isinstance(row.answer, str):
-        return rules.composed(row.answer)
-    return [rules.composed(tag or "") for tag in row.answer or ()]
+def _answer(row: rules.Row, problem: Problem) -> list[str]:
+    """The answers, as they are compared: of a label set in NFC, and sets of labels in one order."""
+    kinds = problem.answers.values()
+    told = [rules.composed(each or "") if problem.names else each for each in problem.told(row.values)]
+    return sorted(told) if "labels" in kinds else told
+
+
+def _stratum(row: rules.Row, answer: int, problem: Problem) -> int:
+    """What is to be shared out evenly: labels; whether there is an entity; nothing else."""
+    kinds = problem.answers.values()
+    if "tags" in kinds:
+        return int(any(tag != rules.OUTSIDE for tag in _answer(row, problem)))
+    return answer if "label" in kinds else 0
 
 
 def _hash(text: str) -> int:
@@ -234,26 +246,26 @@ def _refuse(plan: Plan, fate: int, partners: NDArray[np.int64]) -> None:
     plan.partners[rows] = partners[rows]
 
 
-def _find_leaks(path: Path, plan: Plan, split: int, similarity: float) -> None:
+def _find_leaks(path: Path, plan: Plan, split: int, similarity: float, problem: Problem) -> None:
     """Mark the kept rows of `split` that (nearly) stand in a later one."""
     suspects, held = ((plan.fates == KEPT) & which for which in (plan.splits == split, plan.splits > split))
     exact = duplicates.twins(plan.texts, suspects, held)
     _refuse(plan, LEAK_EXACT, exact)
     if similarity == 1 or not held.any():
         return
-    index = duplicates.Index(duplicates.joined(_grams(path, held)))
-    for sets in _grams(path, suspects & (exact == duplicates.NONE)):
+    index = duplicates.Index(duplicates.joined(_grams(path, held, problem)))
+    for sets in _grams(path, suspects & (exact == duplicates.NONE), problem):
         for match in index.matches(sets, similarity):
             plan.fates[match.row] = LEAK_NEAR
             plan.partners[match.row] = match.other
             plan.similarity[match.row] = match.similarity
 
 
-def _grams(path: Path, which: NDArray[np.bool_]) -> Iterator[duplicates.Grams]:
-    for start, batch in _batches(path, SAID):
+def _grams(path: Path, which: NDArray[np.bool_], problem: Problem) -> Iterator[duplicates.Grams]:
+    for start, batch in _batches(path, tuple(problem.inputs)):
         mine = which[start : start + len(batch)]
         if mine.any():
-            texts = [duplicates.fold(_text(said)) for said in batch.filter(pa.array(mine)).column(0).to_pylist()]
+            texts = [duplicates.fold(_text(row, problem)) for row in batch.filter(pa.array(mine)).to_pylist()]
             yield duplicates.grams(texts, start + np.flatnonzero(mine))
 
 
@@ -266,25 +278,23 @@ def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
             start += len(batch)
 
 
-def _rows(batch: pa.RecordBatch) -> list[rules.Row]:
-    said, answers = ("tokens", "tags") if "tokens" in batch.schema.names else ("text", "label")
-    columns = [batch[name].to_pylist() for name in (said, answers, "time", "group")]
-    return [
-        rules.Row(_text(said), said or () if answers == "tags" else None, *rest)
-        for said, *rest in zip(*columns, strict=True)
-    ]
+def _rows(batch: pa.RecordBatch, problem: Problem) -> list[rules.Row]:
+    values = batch.select(list(problem.roles)).to_pylist()
+    rest = (batch[name].to_pylist() for name in ("time", "group"))
+    return [rules.Row(*each) for each in zip(values, *rest, strict=True)]
 
 
-def _text(said: str | list[str | None] | None) -> str:
-    return " ".join(word or "" for word in said) if isinstance(said, list) else said or ""
+def _text(row: Mapping[str, Any], problem: Problem) -> str:
+    return " ".join(text or "" for text in problem.said(row))
 
 
-def _some_tag_is_prefixed(path: Path) -> bool:
-    if "tags" not in pq.read_schema(path).names:
+def _some_tag_is_prefixed(path: Path, problem: Problem) -> bool:
+    tags = next((role for role, kind in problem.answers.items() if kind == "tags"), None)
+    if tags is None:
         return False
     with pq.ParquetFile(path) as file:
-        batches = file.iter_batches(batch_size=BATCH, columns=["tags"])
-        return any(pc.any(pc.match_substring(batch["tags"].flatten(), "-")).as_py() for batch in batches)
+        batches = file.iter_batches(batch_size=BATCH, columns=[tags])
+        return any(pc.any(pc.match_substring(batch[tags].flatten(), "-")).as_py() for batch in batches)
 
 
 def _places(path: Path, rows: NDArray[np.int64]) -> dict[int, str]:
@@ -315,19 +325,21 @@ def _as_found(batch: pa.RecordBatch, i: int) -> Any:
     return row if len(spelled) <= LONGEST_FOUND else spelled[:200]
 
 
-def _composed(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its labels or tags in NFC."""
-    name = "tags" if "tags" in batch.schema.names else "label"
-    column = batch[name]
-    labels = column.flatten() if name == "tags" else column
-    if pc.all(pc.string_is_ascii(labels)).as_py() is not False:
-        return batch
-    # not pc.utf8_normalize: its NFC decomposes (pyarrow 25.0)
-    labels = pa.array([rules.composed(label) for label in labels.to_pylist()], labels.type)
-    if name == "tags":
-        offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(column).to_numpy())])
-        labels = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), labels).cast(column.type)
-    return batch.set_column(batch.schema.get_field_index(name), batch.schema.field(name), labels)
+def _composed(batch: pa.RecordBatch, problem: Problem) -> pa.RecordBatch:
+    """The batch with what is of the label set in NFC."""
+    for name, kind in problem.answers.items():
+        column = batch[name]
+        labels = column if kind == "label" else column.flatten() if kind in NAMED else pa.array([], pa.string())
+        if pc.all(pc.string_is_ascii(labels)).as_py() is not False:
+            continue
+        # not pc.utf8_normalize: its NFC decomposes (pyarrow 25.0)
+        labels = pa.array([rules.composed(label) for label in labels.to_pylist()], labels.type)
+        if kind != "label":
+            offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(column).to_numpy())])
+            labels = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), labels).cast(column.type)
+        place = batch.schema.get_field_index(name)
+        batch = batch.set_column(place, batch.schema.field(name), labels)
+    return batch
 
 
 class _Parts:
@@ -365,7 +377,7 @@ def _ingested(quarantine: Path) -> Refused:
 
 
 def _broken(
-    snapshot: Snapshot, task: Task, wanted: Rules, ingested: Refused, written: Written, labels: Sequence[str]
+    snapshot: Snapshot, problem: Problem, wanted: Rules, ingested: Refused, written: Written, labels: Sequence[str]
 ) -> list[rules.Broken]:
     read = snapshot.rows + snapshot.quarantined
     if not read:
@@ -375,7 +387,7 @@ def _broken(
     found = [bad] if bad else []
     if wanted.leaks == "refuse" and written.leaks.counts:
         found.append(rules.leaked(written.leaks.counts, written.leaks.first[:3]))
-    return found + rules.broken_rules(written.tally, labels, task, wanted)
+    return found + rules.broken_rules(written.tally, labels, problem, wanted)
 
 
 def _told(broken: Sequence[rules.Broken]) -> str:

@@ -1,14 +1,17 @@
 """Where a base model is, and what tells it from another: light enough for `vernal check`.
 
-A base is named by folder, by a `.safetensors` file with its config beside it, by `s3://`, by `hf://name@revision`, by
-`registry://name@alias`, or it is an architecture, which has no files.
+A base is named by folder, by a file of weights with its config beside it, by `s3://`, by `hf://name@revision`, by
+`registry://name@alias`, by `mlflow://NAME/VERSION`, or it is an architecture, which has no files. Weights are
+safetensors; where there are none, PyTorch's state dicts, which `load` turns into safetensors.
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile, rmtree
+from tempfile import TemporaryDirectory
 
 from infra.ledger import Ledger
 from infra.settings import settings
@@ -16,11 +19,21 @@ from infra.storage import S3Bucket, open_bucket
 from tasks import recipe, stages
 from tasks.data import sources
 from tasks.errors import BadInput, Missing, Unreachable
+from tasks.model import modules
+from tasks.model.curves import registry
 from tasks.records import Bundle, Digest, Version, digest_of
 
 WANTED = ("config.json", "generation_config.json", *stages.TOKENIZER_FILES)
 WEIGHTS = (".safetensors", ".safetensors.index.json")
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
+TORCH = (".pt", ".pth", ".bin", ".ckpt")
+STATE_DICT = "pytorch_model.bin"
+STATE_DICTS = re.compile(r"pytorch_model(-\d{5}-of-\d{5})?\.bin")
+ELSEWHERE = {  # weights of other libraries, and how they become safetensors
+    ".h5": "with transformers 4: AutoModel.from_pretrained(folder, from_tf=True).save_pretrained(folder)",
+    ".msgpack": "with transformers 4: AutoModel.from_pretrained(folder, from_flax=True).save_pretrained(folder)",
+    ".gguf": "AutoModel.from_pretrained(folder, gguf_file=name).save_pretrained(folder)",
+    ".onnx": "an export does not lead back: take the model that it was exported from",
+}
 
 
 @dataclass(frozen=True)
@@ -31,15 +44,19 @@ class Base:
     fingerprint: Digest | None  # None: an architecture
     lay_out: Callable[[Path], Path]
     read: Callable[[str], bytes | None] = lambda _: None  # a small file; None: not there, or not without a download
+    module: modules.Source | None = None  # of the user's own
+    ours: bool = False  # it was made by a recipe, whose author named the code in it, if there is any
 
 
 def resolve(model: recipe.Model, beside: Path) -> Base:
     """The base that a recipe names.
 
     Raises:
-        Missing: E-MODEL-MISSING or E-REG-MISSING.
-        BadInput: E-MODEL-FORMAT, there is nothing to be read safely.
+        Missing: E-MODEL-MISSING, E-REG-MISSING or E-MLFLOW-MISSING.
+        BadInput: E-MODEL-FORMAT, there is nothing to be read safely; E-MODEL-MODULE, a module is not there.
     """
+    if isinstance(model.base, recipe.Own):
+        return _own(model.base, beside)
     if not isinstance(model.base, str):
         return Base("architecture", None, lambda folder: folder)
     scheme, _, rest = model.base.partition("://")
@@ -48,42 +65,66 @@ def resolve(model: recipe.Model, beside: Path) -> Base:
     if scheme == "hf":
         name, _, revision = rest.rpartition("@")
         return Base(model.base, digest_of([name, revision]), lambda folder: _downloaded(name, revision, folder))
+    if scheme == "mlflow":
+        return _in_mlflow(rest)
     where = sources.locate(model.base, beside, settings().models_root)
-    return _in_bucket(where) if where.startswith("s3://") else _in_folder(Path(where))
+    return in_bucket(where) if where.startswith("s3://") else in_folder(Path(where))
 
 
-def _in_folder(path: Path) -> Base:
-    folder = path.parent if path.suffix == ".safetensors" else path
-    if not folder.is_dir():
-        raise Missing("E-MODEL-MISSING", f"{path} is no folder and no .safetensors file; name a Hugging Face directory")
-    files = {each.name: each for each in sorted(folder.iterdir()) if each.is_file() and _is_wanted(each.name, path)}
-    _require(files.keys(), [each.name for each in folder.iterdir()], str(path))
-    named = {_standard(name, path): _sha256(file) for name, file in files.items()}
+def _own(own: recipe.Own, beside: Path) -> Base:
+    """A module of the user's own, with its weights if they are named."""
+    source, weights = modules.find(own.module, beside), None
+    if own.weights:
+        where = sources.locate(own.weights, beside, settings().models_root)
+        weights = in_bucket(where, bare=True) if where.startswith("s3://") else in_folder(Path(where), bare=True)
 
     def lay_out(target: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
-        for name, file in files.items():
-            copyfile(file, target / _standard(name, path))
+        (target / modules.FILE).write_bytes(source.content)
+        return weights.lay_out(target) if weights else target
+
+    fingerprint = digest_of([source.digest, source.distribution, weights and weights.fingerprint])
+    read = weights.read if weights else Base.read
+    return Base(own.weights or own.module, fingerprint, lay_out, read, module=source)
+
+
+def in_folder(path: Path, bare: bool = False) -> Base:
+    """The base in a folder, or of one file of weights; `bare`: without a config."""
+    folder = path if path.is_dir() else path.parent
+    if not (path.is_dir() or path.suffix in (".safetensors", *TORCH)):
+        message = f"{path} is no folder and no file of weights; name a Hugging Face directory, a .safetensors or a .pt"
+        raise Missing("E-MODEL-MISSING", message)
+    single = "" if path.is_dir() else path.name
+    chosen = _chosen([each.name for each in sorted(folder.iterdir()) if each.is_file()], single, str(path), bare)
+    there = {standard: folder / name for name, standard in chosen.items()}
+
+    def lay_out(target: Path) -> Path:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, file in there.items():
+            copyfile(file, target / name)
         return target
 
-    there = {_standard(name, path): file for name, file in files.items()}
-    return Base(str(path), digest_of(named), lay_out, lambda name: there[name].read_bytes() if name in there else None)
+    fingerprint = digest_of({name: _sha256(file) for name, file in there.items()})
+    return Base(str(path), fingerprint, lay_out, lambda name: there[name].read_bytes() if name in there else None)
 
 
-def _in_bucket(uri: str) -> Base:
-    bucket = open_bucket(uri, settings().s3_endpoint)
+def in_bucket(uri: str, bare: bool = False) -> Base:
+    """The base below a prefix of S3, or of one object of weights; `bare`: without a config."""
+    prefix, _, last = uri.rpartition("/")
+    single = last if last.endswith((".safetensors", *TORCH)) else ""
+    bucket = open_bucket(prefix if single else uri, settings().s3_endpoint)
     assert isinstance(bucket, S3Bucket)
     listed = {each.name: each for each in bucket.listing("") if "/" not in each.name}
-    files = {name: each for name, each in listed.items() if _is_wanted(name, Path("folder"))}
-    _require(files.keys(), list(listed), uri)
+    chosen = _chosen(list(listed), single, uri, bare)
 
     def lay_out(target: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
-        for name in files:
-            bucket.fetch(name, target / name)
+        for name, standard in chosen.items():
+            bucket.fetch(name, target / standard)
         return target
 
-    return Base(uri, digest_of({name: [each.etag, each.size] for name, each in files.items()}), lay_out)
+    fingerprint = digest_of({chosen[name]: [listed[name].etag, listed[name].size] for name in chosen})
+    return Base(uri, fingerprint, lay_out)
 
 
 def _registered(reference: str) -> Base:
@@ -104,7 +145,7 @@ def _registered(reference: str) -> Base:
         return stages.artifacts().read(bundle.files[name].digest) if name in bundle.files else None
 
     place = f"registry://{name}@{number}"
-    return Base(place, bundle.digest, lambda folder: stages.checkout(bundle.files, folder), read)
+    return Base(place, bundle.digest, lambda folder: stages.checkout(bundle.files, folder), read, ours=True)
 
 
 def registered(name: str, number: int | None) -> Version | None:
@@ -119,40 +160,68 @@ def _downloaded(name: str, revision: str, folder: Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = [*WANTED, *(f"*{suffix}" for suffix in WEIGHTS)]
-    try:
-        snapshot_download(name, revision=revision, allow_patterns=patterns, local_dir=folder)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        message = f"hf://{name}@{revision}: {type(error).__name__}; is the hub reachable, and the revision right?"
-        raise Unreachable("E-HUB-UNAVAILABLE", message) from error
+    for weights in ([f"*{suffix}" for suffix in WEIGHTS], ["pytorch_model*.bin"]):
+        try:
+            snapshot_download(name, revision=revision, allow_patterns=[*WANTED, *weights], local_dir=folder)
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            message = f"hf://{name}@{revision}: {type(error).__name__}; is the hub reachable, and the revision right?"
+            raise Unreachable("E-HUB-UNAVAILABLE", message) from error
+        if any(folder.glob("*.safetensors")):
+            break
     rmtree(folder / ".cache", ignore_errors=True)  # the downloader's notes, with times in them
-    names = [each.name for each in folder.iterdir()]
-    _require(names, names, f"hf://{name}")
+    _chosen([each.name for each in folder.iterdir()], "", f"hf://{name}")
     return folder
 
 
-def _is_wanted(name: str, path: Path) -> bool:
-    if path.suffix == ".safetensors" and name.endswith(WEIGHTS):
-        return name == path.name
-    return name in WANTED or name.endswith(WEIGHTS)
+def _in_mlflow(reference: str) -> Base:
+    """A version of a model in MLflow: the Hugging Face directory that lies somewhere in it, and nothing else of it."""
+    there = registry()
+    version = there.found(*re.split("[@/]", reference, maxsplit=1))
+
+    def lay_out(target: Path) -> Path:
+        with TemporaryDirectory() as temporary:
+            everything = there.download(version, Path(temporary))
+            models = [path.parent for path in sorted(everything.rglob("config.json")) if _has_weights(path.parent)]
+            if len(models) != 1:
+                message = f"mlflow://{reference}: found {len(models)} folders of config.json and weights, wanted one"
+                raise BadInput("E-MODEL-FORMAT", f"{message}; log the model with mlflow.transformers")
+            in_folder(models[0]).lay_out(target)
+            for path in sorted(everything.rglob("*")):  # mlflow.transformers keeps the tokenizer elsewhere
+                if path.name in stages.TOKENIZER_FILES and not (target / path.name).exists():
+                    copyfile(path, target / path.name)
+        return target
+
+    return Base(f"mlflow://{version.name}/{version.number}", digest_of(list(version)), lay_out)
 
 
-def _standard(name: str, path: Path) -> str:
-    return "model.safetensors" if name == path.name else name
+def _has_weights(folder: Path) -> bool:
+    return any(path.suffix == ".safetensors" or STATE_DICTS.fullmatch(path.name) for path in folder.iterdir())
 
 
-def _require(names: Collection[str], there: list[str], where: str) -> None:
-    if any(name.endswith(".safetensors") for name in names) and "config.json" in names:
-        return
-    pickles = sorted(name for name in there if name.endswith(PICKLES))
-    if pickles:
-        raise BadInput(
-            "E-MODEL-FORMAT",
-            f"{where}: found {', '.join(pickles[:3])} and no safetensors; such files can run code when they are read; "
-            "convert the weights to safetensors",
-        )
-    missing = "config.json" if "config.json" not in names else "model.safetensors"
-    raise BadInput("E-MODEL-FORMAT", f"{where}: {missing} is missing; wanted a Hugging Face directory with safetensors")
+def _chosen(names: Sequence[str], single: str, where: str, bare: bool = False) -> dict[str, str]:
+    """The files of a base among `names`, each with the name under which it is laid out.
+
+    Args:
+        single: the file of weights that was named; "": those of a whole folder.
+        bare: weights and a tokenizer are enough.
+    """
+    weights = {name: name for name in names if name.endswith(WEIGHTS)}
+    if single:
+        weights = {single: "model.safetensors" if single.endswith(".safetensors") else STATE_DICT}
+    elif not any(name.endswith(".safetensors") for name in weights):
+        weights = {name: name for name in names if STATE_DICTS.fullmatch(name)}
+    wanted = WANTED if not bare else stages.TOKENIZER_FILES
+    lacking = [name for name in (() if bare else ("config.json",)) if name not in names]
+    lacking += [] if weights and weights.keys() <= set(names) else [single or "model.safetensors"]
+    if not lacking:
+        return {name: name for name in names if name in wanted} | weights
+    for suffix, how in ELSEWHERE.items():
+        if found := next((name for name in names if name.endswith(suffix)), None):
+            raise BadInput("E-MODEL-FORMAT", f"{where}: found {found} and no safetensors; convert the weights: {how}")
+    if found := next((name for name in names if name.endswith(TORCH) and not single), None):
+        raise BadInput("E-MODEL-FORMAT", f"{where}: found {found} and no safetensors; name the file that is meant")
+    message = f"{where}: {lacking[0]} is missing; wanted a Hugging Face directory with safetensors or {STATE_DICT}"
+    raise BadInput("E-MODEL-FORMAT", message)
 
 
 def _sha256(path: Path) -> str:

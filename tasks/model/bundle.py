@@ -1,4 +1,4 @@
-"""The Bundle, opened: a model that takes text and gives labels, as the exam, the gate and the endpoint use it.
+"""The Bundle, opened: a model that takes rows and gives answers, as the exam, the gate and the endpoint use it.
 
 A bundle is a plain Hugging Face directory (config, safetensors, tokenizer) with `bundle.json`: task, labels, length
 limit and golden inputs with the outputs that they had when it was packaged. Every reader of a bundle goes through here,
@@ -6,71 +6,76 @@ so that what is examined is what is served.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from tokenizers import Encoding
-from transformers import PreTrainedModel
 
+from tasks import problems
 from tasks.data import batches, tokenisers
+from tasks.encoding import Encoded, Encoder
 from tasks.errors import Corrupt
 from tasks.model import architectures, hardware
 from tasks.model.forward import Forward
+from tasks.problems.contract import Floats, Prediction, Problem
 
-GOLDEN_TOLERANCE = 1e-3  # of a probability: what another kind of processor may differ by
-
-Row = str | Sequence[str]  # a text, or its words
-Floats = npt.NDArray[np.float32]
+GOLDEN_TOLERANCE = 1e-3  # of a probability or a number: what another kind of processor may differ by
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """A label with its probability, or for words a list of tags with theirs.
-
-    Words that the model did not see, since the length limit cut them off or the tokenizer makes nothing of them, get
-    `O` (the first label, where there is no `O`) and probability 0.
-    """
-
-    label: str | list[str]
-    score: float | list[float]
-    truncated: bool = False
-
-
 class Model:
     """A Bundle in memory, ready to predict."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, description: dict[str, Any], device: str) -> None:
-        self.words: bool = description["task"] == "token-classification"
-        self.forward = Forward(model.eval().to(device), device, reads="tokens" if self.words else "rows")  # type: ignore[no-untyped-call]
-        self.labels: tuple[str, ...] = tuple(description["labels"])
-        self.outside = "O" if "O" in self.labels else self.labels[0]
-        self.golden: list[dict[str, Any]] = description.get("golden", [])
-        self.tokenizer = tokenisers.limited(tokenizer, description["length"], self.words)
+    problem: Problem
+    forward: Forward
+    encoder: Encoder
+    labels: tuple[str, ...]
+    golden: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Model":
         """The bundle in `folder`, whose files were verified by whoever laid them out."""
         description = json.loads((folder / "bundle.json").read_text())
-        labels = tuple(description["labels"])
+        problem, labels = problems.named(description["task"]), tuple(description["labels"])
         model = architectures.pretrained(folder, description["task"], labels, seed=0)
         if description["precision"] == "bf16":
             model = model.bfloat16()
         hardware.share_cores(model.num_parameters())
-        return cls(model, tokenisers.read(folder), description, device)
+        return cls(
+            problem=problem,
+            forward=Forward(model.eval().to(device), device, reads=problem.reads),  # type: ignore[no-untyped-call]
+            encoder=tokenisers.encoder(tokenisers.read(folder), description["length"], problem),
+            labels=labels,
+            golden=tuple(description.get("golden", ())),
+        )
 
-    def predict(self, rows: Sequence[Row]) -> list[Prediction]:
-        """The prediction for each row, in their order; rows of near length are computed together."""
-        encodings = tokenisers.encode(self.tokenizer, list(rows), self.words) if rows else []
-        found: list[Prediction | None] = [None] * len(rows)
-        for places, chances in self._probabilities(encodings):
-            for place, chance in zip(places, chances, strict=True):
-                found[place] = self._decoded(rows[place], encodings[place], chance)
-        return [each for each in found if each is not None]
+    def predict(self, rows: Sequence[Any]) -> list[Prediction]:
+        """The answer to each row, in their order; a problem of one input takes its values as they are."""
+        if not rows:
+            return []
+        only = next(iter(self.problem.inputs))
+        return self.problem.answer(self, [row if isinstance(row, Mapping) else {only: row} for row in rows])
+
+    def outputs(self, encoded: Encoded) -> list[Floats]:
+        """What the head says of each row: (outputs,), or (tokens, outputs).
+
+        Rows of near length are computed together.
+        """
+        found: list[Floats] = [np.empty(0)] * len(encoded.lengths)
+        spans = encoded.spans()
+        with self.forward.examined():
+            for places in self.forward.at_once(encoded.lengths):
+                rows = [encoded.tokens[spans[place]] for place in places]
+                types = None if encoded.types is None else [encoded.types[spans[place]] for place in places]
+                logits = self.forward(batches.of_rows(rows, self.forward.pad, types)).cpu().numpy()
+                ends = np.cumsum(encoded.lengths[places])
+                for place, row in zip(
+                    places, logits if self.problem.reads == "rows" else np.split(logits, ends[:-1]), strict=True
+                ):
+                    found[place] = row
+        return found
 
     def check(self) -> None:
         """Computes the golden inputs again.
@@ -79,31 +84,19 @@ class Model:
             Corrupt: E-GOLDEN, an output is not the one that the bundle was packaged with.
         """
         for golden, now in zip(self.golden, self.predict([each["input"] for each in self.golden]), strict=True):
-            if not np.allclose(golden["score"], now.score, atol=GOLDEN_TOLERANCE) or golden["label"] != now.label:
+            if not (_same(golden["answer"], now.answer) and _same(golden["score"], now.score)):
                 raise Corrupt(
                     "E-GOLDEN",
-                    f"golden input {golden['input']!r:.60} gives {now.label!r:.40} ({now.score!r:.20}), packaged with "
-                    f"{golden['label']!r:.40} ({golden['score']!r:.20}); this is not the model that was examined: "
+                    f"golden input {golden['input']!r:.60} gives {now.answer!r:.40} ({now.score!r:.20}), packaged with "
+                    f"{golden['answer']!r:.40} ({golden['score']!r:.20}); this is not the model that was examined: "
                     "package it again",
                 )
 
-    def _probabilities(self, encodings: list[Encoding]) -> Iterator[tuple[npt.NDArray[np.int64], Sequence[Floats]]]:
-        rows = [each.ids for each in encodings]
-        with self.forward.examined():
-            for places in self.forward.at_once([len(row) for row in rows]):
-                batch = batches.of_rows([rows[place] for place in places], self.forward.pad)
-                chances = torch.softmax(self.forward(batch), -1).cpu().numpy()
-                yield places, np.split(chances, np.cumsum(batch.lengths)[:-1]) if self.words else list(chances)
 
-    def _decoded(self, row: Row, encoding: Encoding, chances: Floats) -> Prediction:
-        cut = bool(encoding.overflowing)
-        if not self.words:
-            best = int(chances.argmax())
-            return Prediction(self.labels[best], float(chances[best]), cut)
-        tags, scores = [self.outside] * len(row), [0.0] * len(row)
-        before = [None, *encoding.word_ids]
-        for token, (word, last) in enumerate(zip(encoding.word_ids, before, strict=False)):
-            if word is not None and word != last:
-                best = int(chances[token].argmax())
-                tags[word], scores[word] = self.labels[best], float(chances[token, best])
-        return Prediction(tags, scores, cut)
+def _same(one: Any, other: Any) -> bool:
+    """Whether two answers, or their scores, are the same but for what processors differ by."""
+    if isinstance(one, float) and isinstance(other, float):
+        return bool(np.isclose(one, other, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE))
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)

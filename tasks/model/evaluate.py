@@ -2,21 +2,26 @@
 
 import json
 import logging
-from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from seqeval.metrics import classification_report as entity_report
-from sklearn.metrics import classification_report
 
 from tasks import recipe, stages
-from tasks.model import hardware, metrics, page, pictures
+from tasks.data import examples
+from tasks.metrics import calibration as metrics
+from tasks.metrics.counts import Counts
+from tasks.metrics.intervals import of_one
+from tasks.metrics.marks import Marks
+from tasks.model import hardware, page, pictures
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam, Sitting
+from tasks.problems import Problem
 from tasks.records import Bundle, Checked, Report
 from tasks.verb import verb
+
+CONFIDENCE, DRAWS = 0.95, 1000  # of the interval around the headline
 
 log = logging.getLogger("vernal.evaluate")
 
@@ -34,20 +39,26 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
     Raises:
         Corrupt: E-GOLDEN, the bundle does not answer as it was packaged.
     """
-    task = cast(recipe.Task, bundle.task)
+    task = bundle.task
     model = Model.load(stages.checkout(bundle.files, folder / "bundle"), hardware.chosen())
     model.check()
     exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
     sitting = exam.sat_by(model)
-    scores = metrics.scores(task, sitting.counts)
-    calibration = metrics.calibration(*sitting.confidence())
-    scores["ece"] = calibration["ece"]
+    scores = scored(exam.problem, sitting.marks)
+    low, high = of_one(sitting.marks, metric, CONFIDENCE, DRAWS, 0)
+    confidence = sitting.confidence()
+    calibration = metrics.calibration(*confidence) if confidence else None
+    if calibration:
+        scores["ece"] = calibration["ece"]
     facts = {
+        "task": task,
         "metric": metric,
         "rows": len(exam.rows),
         "scores": scores,
-        "per_class": {kind: metrics.per_class(sitting.counts, kind) for kind in ("precision", "recall", "f1")},
-        "support": support(sitting),
+        "interval": {"low": low, "high": high, "confidence": CONFIDENCE},
+        "baselines": baselines(exam, stages.open_file(checked.files["train.parquet"]), bundle.labels),
+        "per_class": {kind: sitting.marks.per_class(kind) for kind in ("precision", "recall", "f1")},
+        "support": sitting.marks.support if isinstance(sitting.marks, Counts) else {},
         "slices": by_slice(sitting, metric, how),
         "calibration": calibration,
         "truncated": sum(each.truncated for each in sitting.answers),
@@ -63,41 +74,41 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
     )
 
 
-def support(sitting: Sitting) -> dict[str, int]:
-    """True labels, or entities, of each class."""
-    classes = sitting.counts.classes
-    return {name: int(sitting.counts.total[2 * len(classes) + place]) for place, name in enumerate(classes)}
+def scored(problem: Problem, marks: Marks) -> dict[str, float]:
+    """Every metric of the problem."""
+    return {metric: float(marks.score(metric)) for metric in problem.metrics}
+
+
+def baselines(exam: Exam, train: Path, labels: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """What answers earn that cost no model."""
+    learned = list(examples.rows(train, exam.problem))
+    found = exam.problem.baselines(learned, exam.rows)
+    return {
+        name: scored(exam.problem, exam.problem.marks(exam.truth, answers, labels)) for name, answers in found.items()
+    }
 
 
 def by_slice(sitting: Sitting, metric: str, how: recipe.Exam) -> dict[str, dict[str, float]]:
     """The headline metric and the rows of each slice."""
-    table = sitting.counts.table
     return {
-        name: {"rows": int(at.sum()), metric: float(metrics.score(metric, table[at.nonzero()[0]].sum(axis=0)))}
+        name: {"rows": int(at.sum()), metric: float(sitting.marks.at(at).score(metric))}
         for name, at in sitting.exam.slices(how.slices).items()
     }
 
 
 def write(folder: Path, facts: dict[str, Any], sitting: Sitting) -> None:
-    """`report.json`, `report.txt`, `predictions.parquet`, two pictures and the page that shows it all."""
+    """`report.json`, `report.txt`, `predictions.parquet`, pictures and the page that shows it all."""
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False))
-    (folder / "report.txt").write_text(as_text(sitting))
+    (folder / "report.txt").write_text(sitting.exam.problem.report(sitting.exam.truth, sitting.predicted))
     pq.write_table(predictions(sitting), folder / "predictions.parquet", compression="zstd")
-    pictures.confusion(sitting, folder / "confusion.png")
-    pictures.reliability(facts["calibration"], folder / "calibration.png")
+    if sitting.exam.problem.floored:
+        pictures.confusion(sitting, folder / "confusion.png")
+    else:
+        pictures.scatter(sitting, folder / "scatter.png")
+    if facts["calibration"]:
+        pictures.reliability(facts["calibration"], folder / "calibration.png")
     page.write(folder, facts)
-
-
-def as_text(sitting: Sitting) -> str:
-    """The table of precision, recall and F1 as sklearn prints it, or seqeval for entities of several words."""
-    truth, predicted = sitting.exam.truth, sitting.predicted
-    if sitting.exam.words and any("-" in tag for tag in sitting.labels):
-        spelled = ([metrics.iobes(row) for row in rows] for rows in (truth, predicted))
-        return str(entity_report(*spelled, digits=4, zero_division=0))
-    if sitting.exam.words:
-        truth, predicted = list(chain.from_iterable(truth)), list(chain.from_iterable(predicted))
-    return str(classification_report(truth, predicted, digits=4, zero_division=0))
 
 
 def predictions(sitting: Sitting) -> pa.Table:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import recipe
-from tasks.model import metrics
-from tasks.model.bundle import Model, Prediction
+from tasks import problems, recipe
+from tasks.metrics.marks import Marks
+from tasks.model.bundle import Model
+from tasks.problems.contract import Prediction, Problem
 
 SMALLEST_SLICE = 20  # rows; below, a score says nothing
 MOST_SLICES = 12  # of one column
@@ -24,32 +25,27 @@ MOST_SLICES = 12  # of one column
 class Exam:
     """The rows of a checked split."""
 
-    task: recipe.Task
+    problem: Problem
     table: pa.Table
 
     @classmethod
     def read(cls, task: recipe.Task, path: Path) -> "Exam":
-        return cls(task, pq.read_table(path))
-
-    @property
-    def words(self) -> bool:
-        return self.task == "token-classification"
+        return cls(problems.named(task), pq.read_table(path))
 
     @cached_property
-    def rows(self) -> list[Any]:
-        """Texts, or lists of words."""
-        found: list[Any] = self.table["tokens" if self.words else "text"].to_pylist()
-        return found
+    def rows(self) -> list[dict[str, Any]]:
+        """Role -> value of each row, answers included."""
+        return list(self.table.select(list(self.problem.roles)).to_pylist())
 
     @cached_property
     def truth(self) -> list[Any]:
-        """Labels, or lists of tags."""
-        found: list[Any] = self.table["tags" if self.words else "label"].to_pylist()
-        return found
+        """What the answers should be."""
+        return [self.problem.truth(row) for row in self.rows]
 
     def sat_by(self, model: Model) -> "Sitting":
         """The model's answers to all rows."""
-        return Sitting(self, tuple(model.predict(self.rows)), model.labels)
+        asked = [{role: row[role] for role in self.problem.inputs} for row in self.rows]
+        return Sitting(self, tuple(model.predict(asked)), model.labels)
 
     def slices(self, columns: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
         """Named parts of the rows: quarters by length, and the frequent values of other columns."""
@@ -59,8 +55,10 @@ class Exam:
         return {name: at for name, at in found.items() if at.sum() >= SMALLEST_SLICE}
 
     def _by_length(self) -> dict[str, npt.NDArray[np.bool_]]:
-        lengths = np.array([len(row) for row in self.rows])
-        unit = "words" if self.words else "characters"
+        counted = "words" in self.problem.inputs.values()
+        said = [list(self.problem.said(row)) for row in self.rows]
+        lengths = np.array([len(texts) if counted else sum(map(len, texts)) for texts in said])
+        unit = "words" if counted else "characters"
         edges = np.unique(np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]).astype(int))
         parts = {}
         for low, high in pairwise(edges):
@@ -89,23 +87,26 @@ class Sitting:
 
     @cached_property
     def predicted(self) -> list[Any]:
-        return [each.label for each in self.answers]
+        return [each.answer for each in self.answers]
 
     @cached_property
-    def counts(self) -> metrics.Counts:
-        """Counts of each row over the model's own labels."""
-        return self.counted(self.labels)
+    def marks(self) -> Marks:
+        """What the answers earn, over the model's own labels."""
+        return self.marked(self.labels)
 
-    def counted(self, labels: Sequence[str]) -> metrics.Counts:
-        """Counts of each row over the classes that `labels` name."""
-        return metrics.count(self.exam.task, self.exam.truth, self.predicted, labels)
+    def marked(self, labels: tuple[str, ...]) -> Marks:
+        """What the answers earn, over the classes that `labels` name."""
+        return self.exam.problem.marks(self.exam.truth, self.predicted, labels)
 
-    def confidence(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Probability of each answer, and whether it was right; one a word where words are labelled."""
-        if not self.exam.words:
-            right = [a == b for a, b in zip(self.predicted, self.exam.truth, strict=True)]
-            return np.array([each.score for each in self.answers], np.float64), np.array(right)
-        scores = [s for each in self.answers for s in (each.score if isinstance(each.score, list) else [each.score])]
-        pairs = zip(self.predicted, self.exam.truth, strict=True)
-        right = [a == b for guess, true in pairs for a, b in zip(guess, true, strict=True)]
-        return np.array(scores, np.float64), np.array(right)
+    def confidence(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
+        """Probability of each answer, and whether it was right; one a word where words are tagged. None: no answer has
+        a probability of its own."""
+        kinds = set(self.exam.problem.answers.values())
+        if not kinds & {"label", "tags"}:
+            return None
+        pairs = list(zip(self.predicted, self.exam.truth, strict=True))
+        scores = [each.score for each in self.answers]
+        if "tags" in kinds:
+            pairs = [pair for guess, true in pairs for pair in zip(guess, true, strict=True)]
+            scores = [score for each in scores for score in (each if isinstance(each, list) else [each])]
+        return np.array(scores, np.float64), np.array([guess == true for guess, true in pairs])

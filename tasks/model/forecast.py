@@ -50,11 +50,13 @@ NAMES = {
     "width": ("hidden_size", "d_model", "n_embd", "dim"),
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"),
     "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads"),
-    "inner": ("intermediate_size", "d_ff", "n_inner", "hidden_dim", "encoder_ffn_dim"),
-    "positions": ("max_position_embeddings", "n_positions"),
+    "inner": ("intermediate_size", "d_ff", "n_inner", "hidden_dim", "encoder_ffn_dim", "dff"),
+    "positions": ("max_position_embeddings", "n_positions", "max_length"),
+    "vocabulary": ("vocab_size", "input_vocab_size"),
     "drops": ("hidden_dropout_prob", "mlp_dropout", "resid_pdrop", "dropout_rate", "dropout"),
     "drops_scores": ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop", "dropout_rate"),
 }
+OWN = "vernal-transformer"
 FIRST = {"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"}  # classify by the first position
 PADDED = {"deberta", "deberta-v2", "mamba", "mpnet"}  # mix rows when they are packed
 IN_PARTS = {"gelu_fast", "gelu_new", "quick_gelu"}  # computed in several operations, each of which keeps its input
@@ -91,6 +93,8 @@ class Shape:
         forward = str(config.get("feed_forward_proj", ""))
         rms = "rms_norm_eps" in config or kind == "t5"
         turned = rms or kind == "modernbert" or any(key.startswith(("rope", "rotary")) for key in config)
+        if kind == OWN:
+            turned, found["drops_scores"] = config["positions"] != "learned", found["drops"]
         return cls(
             kind=kind,
             width=width,
@@ -99,13 +103,16 @@ class Shape:
             inner=found["inner"] or 4 * width,
             keys=(config.get("num_key_value_heads") or heads) * (config.get("head_dim") or width // heads),
             positions=0 if turned else found["positions"],
-            vocabulary=config.get("vocab_size", 0),
-            gated=kind == "modernbert" or (rms and kind != "t5") or forward.startswith("gated"),
+            vocabulary=found["vocabulary"],
+            gated=kind == "modernbert"
+            or (rms and kind != "t5")
+            or forward.startswith("gated")
+            or bool(config.get("glu")),
             rms=rms,
             pieces=acts in IN_PARTS or forward == "gated-gelu",
             drops=bool(found["drops"]),
             drops_scores=bool(found["drops_scores"]),
-            crossed=bool(config.get("is_encoder_decoder")),
+            crossed=bool(config.get("is_encoder_decoder")) or config.get("architecture") == "encoder-decoder",
         )
 
     @property
@@ -133,7 +140,8 @@ class Shape:
         norms, attentions, forwards = (5, 3, 2) if self.crossed else (2, 1, 1)
         single = norms * (1 + self.rms) * self.width
         attention = (2 if self.drops_scores else 3) * self.width + 2 * self.keys
-        masks = self.drops * (self.width + self.inner if self.gated else norms * self.width)
+        inside = self.gated and self.kind != OWN  # dropout in the feed-forward layer
+        masks = self.drops * (self.width + self.inner if inside else norms * self.width)
         between = (4 if self.gated else 2) + 3 * self.pieces
         others = attentions * attention + norms * self.width + masks + forwards * between * self.inner
         held = 3 * attentions * self.heads * scores if self.drops_scores and device == "cpu" else 0
@@ -180,7 +188,7 @@ def of(what: recipe.Recipe, base: Base, parts: list[sources.Part], records: Mapp
         return base.read(name)
 
     rows = of_shards(tokenised) if isinstance(tokenised, Shards) else of_source(what, parts, read("tokenizer.json"))
-    shape = _shape(what.model, rows, read("config.json"))
+    shape = _shape(what, rows, read("config.json"))
     if shape is None:
         return None
     counted = loaded.parameters if isinstance(loaded, Checkpoint) else 0
@@ -194,24 +202,16 @@ def device() -> str:
     return "cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu"
 
 
-def _shape(model: recipe.Model, rows: Lengths, config: bytes | None) -> Shape | None:
-    if isinstance(model.base, str):
+def _shape(what: recipe.Recipe, rows: Lengths, config: bytes | None) -> Shape | None:
+    own = what.model.base
+    if isinstance(own, str):
         with suppress(ValueError, TypeError, AttributeError):  # `load` says what is wrong with a config
             return Shape.of(json.loads(config or b"{}"))
         return None
-    own = model.base
-    return Shape.of(
-        {
-            "model_type": "modernbert",
-            "hidden_size": own.d_model,
-            "num_hidden_layers": own.num_layers,
-            "num_attention_heads": own.num_heads,
-            "intermediate_size": own.dff or 4 * own.d_model,
-            "mlp_dropout": own.dropout,
-            "attention_dropout": own.dropout,
-            "vocab_size": rows.vocabulary,
-        }
-    )
+    if isinstance(own, recipe.Own):
+        return None
+    sizes = {"dff": own.dff or 4 * own.d_model, "vocab_size": rows.vocabulary, "max_length": what.tokens.length}
+    return Shape.of(own.model_dump() | sizes | {"model_type": OWN})
 
 
 def memory(what: recipe.Recipe, shape: Shape, rows: Lengths, device: str, parameters: int) -> Forecast:
@@ -275,7 +275,7 @@ def activations(shape: Shape, part: Part, what: recipe.Recipe, device: str) -> i
     half = how.precision == "bf16" or (how.precision == "auto" and device == "cuda")
     single, others = shape.numbers(part.tokens, part.scores, device)
     layer = 4 * single + (2 if half else 4) * others
-    first = what.task == "text-classification" and shape.kind in FIRST
+    first = what.problem.at == "rows" and shape.kind in FIRST
     layers: float = shape.layers if how.top_layers is None else how.top_layers
     if first:
         layers = max(0.0, layers - 1)  # the last layer computes one position of a row

@@ -11,7 +11,6 @@ vocabulary of 8,000: a GPT-2 of 4 layers with a label at every fourth token take
 everywhere 1,047, padded 1,710; T5 and BART of 4 and 4 layers 1,090 and 1,030, padded 1,664 and 1,609.
 """
 
-import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,14 +27,14 @@ from tasks.data.corruption import Corruption
 from tasks.data.shards import Shard
 from tasks.model import architectures, hardware, sharding
 from tasks.model.attention import Hooks, Unpackable
+from tasks.model.own import Own
 from tasks.model.packing import Pack
+from tasks.problems.contract import Reads
 
 if TYPE_CHECKING:
     from tasks.model.prefix import Prefix
 
 Way = Literal["packed, last layer at first positions", "packed", "padded"]
-
-Reads = Literal["rows", "tokens", "read"]  # what a head answers: rows; all tokens; those of them that have a label
 
 RAGGED = (5, 17, 2, 12, 9)  # tokens of the probe's rows
 TARGETS = (8, 3, 11, 2, 15)  # and of their targets
@@ -137,6 +136,11 @@ def proved(model: PreTrainedModel, device: str, reads: Reads) -> Way:
     ragged = probe(model, reads)
     learns = model.training
     model.eval()  # type: ignore[no-untyped-call]
+    if isinstance(model, Own):  # a module of the user's own is computed as its contract says
+        with torch.no_grad():
+            _logits(model, ragged, None, device, reads)
+        model.train(learns)
+        return "padded"
     expected = _answer(model, ragged, None, device, reads)
     ways: tuple[Way, ...] = get_args(Way)[reads != "rows" :]
     found = next((way for way in ways[:-1] if _agrees(model, way, ragged, expected, device, reads)), ways[-1])
@@ -197,7 +201,9 @@ def _near(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool(off <= TOLERANCE[expected.dtype] * expected.abs().max())
 
 
-def _logits(model: nn.Module, batch: batches.Batch, packed: Pack | None, device: str, reads: Reads) -> torch.Tensor:
+def _logits(
+    model: PreTrainedModel, batch: batches.Batch, packed: Pack | None, device: str, reads: Reads
+) -> torch.Tensor:
     travels = {"packed": packed} if packed else {}
     out = model(**given(model, batch, device), **travels)
     found: torch.Tensor = torch.stack([out.start_logits, out.end_logits], -1) if "start_logits" in out else out.logits
@@ -209,10 +215,10 @@ def _logits(model: nn.Module, batch: batches.Batch, packed: Pack | None, device:
     return found if batch.read is None else found[hardware.sent(batch.read, device)]
 
 
-def given(model: nn.Module, batch: batches.Batch, device: str) -> dict[str, torch.Tensor]:
+def given(model: PreTrainedModel, batch: batches.Batch, device: str) -> dict[str, torch.Tensor]:
     """What a model is called with."""
     found = {"input_ids": batch.ids, "attention_mask": batch.mask}
-    if batch.types is not None and "token_type_ids" in inspect.signature(model.forward).parameters:
+    if batch.types is not None and _segments(model) > 1:
         found["token_type_ids"] = batch.types
     if "MultipleChoice" in type(model).__name__:
         found = {name: each[None] for name, each in found.items()}  # as one row of many sequences
@@ -239,10 +245,18 @@ def probe(model: PreTrainedModel, reads: Reads = "rows") -> batches.Batch:
     if isinstance(config.eos_token_id, int):
         for row in rows:
             row[-1] = config.eos_token_id
-    types = ragged(RAGGED, np.arange(2)) if (getattr(config, "type_vocab_size", None) or 0) > 1 else None
-    speaks = reads == "read" and config.is_encoder_decoder
-    found = batches.of_rows(rows, pad, types, batches.of_rows(ragged(TARGETS, ordinary), pad) if speaks else None)
+    types = ragged(RAGGED, np.arange(2)) if _segments(model) > 1 else None
+    target = None
+    if reads == "read" and config.is_encoder_decoder:
+        known = ordinary[ordinary < len(model.get_output_embeddings().weight)]  # type: ignore[no-untyped-call]
+        target = batches.of_rows(ragged(TARGETS, known), pad)
+    found = batches.of_rows(rows, pad, types, target)
     return found._replace(read=np.arange(0, found.answered.lengths.sum(), 2)) if reads == "read" else found
+
+
+def _segments(model: PreTrainedModel) -> int:
+    """How many kinds of segments a model tells apart."""
+    return getattr(model.config, "type_vocab_size", None) or 0
 
 
 def _longest(model: PreTrainedModel) -> int:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from tasks.errors import BadInput, listed
+from tasks.model.modules import KIND
 
 MAX_HEADER = 10_000_000  # bytes
 MAX_TENSORS = 10_000
@@ -34,12 +35,17 @@ def inspect(folder: Path) -> dict[str, Any]:
     """
     config = read_config(folder / "config.json")
     look_at_index(folder / "model.safetensors.index.json")
+    compare(folder, inspect_weights(folder))
+    return config
+
+
+def inspect_weights(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in `folder`; raises E-MODEL-FORMAT, E-MODEL-ST or E-MODEL-NONFINITE."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         look_at_header(path)
         shapes |= look_at_tensors(path)
-    compare(folder, shapes)
-    return config
+    return shapes
 
 
 def read_json(path: Path, most: int) -> dict[str, Any]:
@@ -59,6 +65,9 @@ def read_config(path: Path) -> dict[str, Any]:
     """`config.json` as a mapping without keys that name code, or sizes out of bounds."""
     config = read_json(path, MAX_CONFIG)
     refuse_code(config, path.name)
+    if config.get("model_type") == KIND:
+        message = f"{path.name}: model_type {KIND} brings its own code; name its file in model.base.module instead"
+        raise BadInput("E-MODEL-CODE", message)
     if config.get("model_type") not in CONFIG_MAPPING:
         raise BadInput("E-MODEL-CONFIG", f"{path.name}: model_type {config.get('model_type')!r:.60} is not known here")
     spelled = CONFIG_MAPPING[config["model_type"]].attribute_map

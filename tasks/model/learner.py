@@ -10,10 +10,12 @@ from tasks.data import batches
 from tasks.data.corruption import Corruption
 from tasks.data.shards import Shard
 from tasks.errors import BadInput
-from tasks.model import dropout, hardware, losses, sharding, vocabulary
-from tasks.model.forward import Forward, Reads, probe
+from tasks.model import dropout, hardware, sharding, vocabulary
+from tasks.model.forward import Forward, probe
+from tasks.model.losses import LOSSES
 from tasks.model.prefix import Layers, Prefix
 from tasks.model.world import ALONE, World
+from tasks.problems.contract import ANY, Problem
 from tasks.recipe import Train
 
 
@@ -22,8 +24,7 @@ class Learner:
 
     Args:
         shard: the rows that it will learn from; embeddings of tokens that do not occur there need no update.
-        reads: what its head answers.
-        loss: what is made small.
+        problem: what its head answers, and the loss it learns by.
         corruption: of the rows, for a masked language model.
     """
 
@@ -34,18 +35,18 @@ class Learner:
         how: Train,
         device: str = "cpu",
         world: World = ALONE,
-        *,
-        reads: Reads = "rows",
-        loss: losses.Loss = losses.cross_entropy,
+        problem: Problem = ANY,
         corruption: Corruption | None = None,
     ) -> None:
-        self.how, self.device, self.world, self.measure = how, device, world, loss
+        self.how, self.device, self.world, self.problem = how, device, world, problem
         shares = how.sharding == "full" and world.size > 1
         before = "cpu" if shares else device  # where it stands until no process has to keep all of it
         model = model.to(before).train()  # type: ignore[arg-type]
         self.layers = None if how.top_layers is None else Layers(model, how.top_layers)
         still = self.layers.freeze(model) if self.layers else []
-        self.forward = Forward(model, before, hardware.precision(how, device), reads=reads, corruption=corruption)
+        self.forward = Forward(
+            model, before, hardware.precision(how, device), reads=problem.reads, corruption=corruption
+        )
         if how.recompute:
             recompute(model)
         self.forward.still = still
@@ -100,7 +101,8 @@ class Learner:
 
     def loss(self, batch: batches.Batch, labels: int) -> torch.Tensor:
         """The loss of a part of a step that has `labels` labels in all: its share of their mean."""
-        return self.measure(self.forward(batch), batch, self.how.label_smoothing) / max(1, labels)
+        total = LOSSES[self.problem.loss](self.forward(batch), batch, self.how.label_smoothing)
+        return total / max(1, labels)
 
     @property
     def gradients(self) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from tasks import recipe, stages
 from tasks.errors import BadInput
-from tasks.model import architectures, bases, inspection
+from tasks.model import architectures, bases, inspection, modules, own, state_dicts
 from tasks.records import Checkpoint
 from tasks.verb import verb
 
@@ -26,13 +26,16 @@ def keep(folder: Path, base: bases.Base, model: recipe.Model) -> Checkpoint:
     """The files of the base, put into the store once they were found sound.
 
     Raises:
-        BadInput: see `inspection.inspect`; E-TOK-LOAD, its tokenizer cannot be read.
+        BadInput: see `inspection.inspect` and `state_dicts.convert`; E-TOK-LOAD, its tokenizer cannot be read.
     """
-    if isinstance(model.base, str):
-        base.lay_out(folder)
-        look_through(folder, base.name)
-    else:
+    if isinstance(model.base, recipe.Architecture):
         architectures.config_of(model.base).save_pretrained(folder)
+    else:
+        base.lay_out(folder)
+        state_dicts.convert(folder, base.name)
+        if isinstance(model.base, recipe.Own) and base.module:
+            own.describe(folder, model.base, base.module)
+        look_through(folder, base)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     files = stages.keep(folder)
     log.info("%s: %s, %d files", base.name, config.model_type, len(files))
@@ -46,13 +49,16 @@ def keep(folder: Path, base: bases.Base, model: recipe.Model) -> Checkpoint:
     )
 
 
-def look_through(folder: Path, name: str) -> None:
+def look_through(folder: Path, base: bases.Base) -> None:
     """Raises, with the name of the base, unless its files in `folder` are sound."""
     try:
-        inspection.inspect(folder)
+        if (base.module or base.ours) and (folder / modules.FILE).exists():
+            own.look_through(folder)
+        else:
+            inspection.inspect(folder)
         complete_tokenizer(folder)
     except BadInput as error:
-        raise BadInput(error.code, f"{name}: {error.message}") from error
+        raise BadInput(error.code, f"{base.name}: {error.message}") from error
 
 
 def complete_tokenizer(folder: Path) -> None:

@@ -11,7 +11,7 @@ When memory does not suffice, in whichever process, all halve the budget and tak
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,10 +23,12 @@ import torch
 from tasks.data import batches
 from tasks.data.corruption import Corruption
 from tasks.data.shards import IGNORED, Shard
-from tasks.model import hardware, losses
+from tasks.model import hardware
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
+from tasks.model.losses import LOSSES
 from tasks.model.world import ALONE, Short, World
+from tasks.problems.contract import ANY, Problem
 from tasks.recipe import Train
 
 log = logging.getLogger("vernal.loop")
@@ -181,27 +183,14 @@ def _mixed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence(named).generate_state(1, np.uint64)[0])
 
 
-Answer = Callable[[torch.Tensor, batches.Batch], torch.Tensor]  # logits and batch to what they say of rows or tokens
-
-
-def likeliest(logits: torch.Tensor, _: batches.Batch) -> torch.Tensor:
-    """The class of each row, or of each token that a head reads."""
-    return logits.argmax(-1)
-
-
 def evaluate(
-    forward: Forward,
-    shard: Shard,
-    world: World = ALONE,
-    *,
-    loss: losses.Loss = losses.cross_entropy,
-    answer: Answer = likeliest,
+    forward: Forward, shard: Shard, world: World = ALONE, problem: Problem = ANY
 ) -> tuple[float, npt.NDArray[Any]]:
-    """Mean loss over the labels of a split, and what the model says of each row, or of each token.
+    """Mean loss over the labels of a split, and what the problem keeps of the outputs: by itself the predicted ids.
 
     Returns:
-        The loss in nats, and answers (rows, ...) or (tokens,) in the order of the shard, of its target where there is
-        one; IGNORED, or minus infinity, at tokens that are not read.
+        The loss in nats or squares, and what was kept, (rows, ...) or (tokens, ...) in the order of the shard, of its
+        target where there is one; IGNORED, or minus infinity, at tokens that are not read.
     """
     found: torch.Tensor | None = None
     sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of labels
@@ -211,14 +200,15 @@ def evaluate(
             rows = parts[number % len(parts)]
             batch = forward.batch(shard, rows)
             logits = forward(batch)
-            said = answer(logits, batch).cpu()
+            said = problem.reduced(logits, batch).cpu()
+            said = said if said.is_floating_point() else said.long()
             places, room = _places(shard, rows, batch, forward)
             if found is None:
                 found = said.new_full((room, *said.shape[1:]), -math.inf if said.is_floating_point() else IGNORED)
             if number >= len(parts):
                 continue  # computed for the others' sake, who may need this process's share of the model
             found[torch.from_numpy(places)] = said
-            sums[0] += loss(logits, batch, 0.0).cpu()
+            sums[0] += LOSSES[problem.loss](logits, batch, 0.0).cpu()
             sums[1] += labels_of(shard, rows, forward.corruption)
     assert found is not None
     total, labels = world.total(sums).tolist()

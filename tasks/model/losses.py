@@ -12,14 +12,17 @@ import torch
 from torch.nn import functional
 
 from tasks.data.batches import Batch
-from tasks.data.shards import IGNORED
+from tasks.encoding import IGNORED
 from tasks.model import hardware
 
 Loss = Callable[[torch.Tensor, Batch, float], torch.Tensor]  # logits, batch and label smoothing to a sum
 
 
 def cross_entropy(logits: torch.Tensor, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
-    """Of classes, of rows or of tokens; logits (labels, classes)."""
+    """-log softmax of the true class of each row, or token: logits (labels, classes); IGNORED counts for nothing.
+
+    With `smoothing`, a share of the truth is dealt to all classes alike (Szegedy et al. 2016, section 7).
+    """
     labels = _sent(batch.labels, logits)
     return functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
@@ -51,6 +54,15 @@ def choice(logits: torch.Tensor, batch: Batch, smoothing: float = 0.0) -> torch.
     """Of the right one of a row's sequences: logits (sequences, 1), labels (rows,)."""
     assert batch.groups is not None
     return _among(logits[:, 0], np.bincount(batch.groups), batch.labels, smoothing)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "squared_error": squared_error,
+    "span": span,
+    "choice": choice,
+}
 
 
 def _among(

@@ -2,15 +2,17 @@
 
 import json
 import logging
+from itertools import islice
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from tasks import recipe, stages
+from tasks import problems, recipe, stages
 from tasks.data import examples
-from tasks.model import bundle
+from tasks.model import bundle, own
+from tasks.problems import Problem
 from tasks.records import Bundle, Checked, Checkpoint, Shards
 from tasks.verb import verb
 
@@ -35,10 +37,10 @@ def pack(
         if name != "history.jsonl":
             convert(there / name, made / name, how.precision)
     describe(made, data, task, how.precision, golden=[])
-    inputs = golden_inputs(stages.open_file(checked.files["validation.parquet"]), task, how.golden)
+    inputs = golden_inputs(stages.open_file(checked.files["validation.parquet"]), problems.named(task), how.golden)
     answers = bundle.Model.load(made).predict(inputs)
     pairs = zip(inputs, answers, strict=True)
-    golden = [{"input": row, "label": answer.label, "score": answer.score} for row, answer in pairs]
+    golden = [{"input": row, "answer": answer.answer, "score": answer.score} for row, answer in pairs]
     describe(made, data, task, how.precision, golden)
     files = stages.keep(made)
     size = sum(file.size for file in files.values())
@@ -69,17 +71,18 @@ def convert(source: Path, target: Path, precision: str) -> None:
 def describe(folder: Path, data: Shards, task: recipe.Task, precision: str, golden: list[dict[str, Any]]) -> None:
     """Writes `bundle.json`."""
     description = {
-        "format": 1,
+        "format": 2,
         "task": task,
         "labels": data.labels,
         "length": data.length,
         "precision": precision,
         "golden": golden,
+        **own.listing(folder),
     }
     (folder / "bundle.json").write_text(json.dumps(description, indent=1, ensure_ascii=False))
 
 
-def golden_inputs(validation: Path, task: recipe.Task, rows: int) -> list[Any]:
-    """The first rows of the validation split."""
-    first, _ = next(examples.batches(validation, examples.by_words(task)))
-    return first[:rows]
+def golden_inputs(validation: Path, problem: Problem, count: int) -> list[dict[str, Any]]:
+    """The first rows of the validation split, without their answers."""
+    first = islice(examples.rows(validation, problem), count)
+    return [{role: row[role] for role in problem.inputs} for row in first]

@@ -21,9 +21,16 @@ INK, SOFT, GREEN = "#22312a", "#d8e2da", "#3f7d58"
 def confusion(sitting: Sitting, path: Path) -> None:
     """Share of each true label (rows) that was given each label (columns)."""
     truth, predicted = sitting.exam.truth, sitting.predicted
-    if sitting.exam.words:
+    if "tags" in sitting.exam.problem.answers.values():
         truth = [_kind(tag) for row in truth for tag in row]
         predicted = [_kind(tag) for row in predicted for tag in row]
+    elif (
+        "labels" in sitting.exam.problem.answers.values()
+    ):  # of sets, those that differ in one label say who is confused
+        pairs = [(set(true), set(guess)) for true, guess in zip(truth, predicted, strict=True)]
+        cells = [(a, b) for t, g in pairs for a in sorted(t - g) or [""] for b in sorted(g - t) or [""]]
+        cells += [(each, each) for t, g in pairs for each in sorted(t & g)]
+        truth, predicted = ([pair[side] or "(none)" for pair in cells if any(pair)] for side in (0, 1))
     labels = sorted(set(truth) | set(predicted))
     table = confusion_matrix(truth, predicted, labels=labels)
     if len(labels) > MOST_LABELS:
@@ -43,6 +50,17 @@ def confusion(sitting: Sitting, path: Path) -> None:
         if count:
             color = "white" if shares[row, column] > 0.6 else INK
             axes.text(column, row, str(count), ha="center", va="center", fontsize=6, color=color)
+    _save(figure, path)
+
+
+def scatter(sitting: Sitting, path: Path) -> None:
+    """Each answer against the truth; on the diagonal it is right."""
+    truth, answers = np.array(sitting.exam.truth, float), np.array(sitting.predicted, float)
+    figure, axes = pyplot.subplots(figsize=(4.2, 4.0), layout="constrained")
+    ends = [min(truth.min(), answers.min()), max(truth.max(), answers.max())]
+    axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
+    axes.scatter(truth, answers, s=9, alpha=0.35, color=GREEN, linewidths=0)
+    axes.set(xlabel="true", ylabel="predicted")
     _save(figure, path)
 
 

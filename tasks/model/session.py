@@ -3,22 +3,25 @@
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
-from typing import Literal
+from typing import Any
 
 from infra.settings import settings
 from tasks import recipe
 from tasks.data import shards
 from tasks.errors import BadInput, Interrupted
-from tasks.model import loop, metrics, screen
+from tasks.metrics.marks import LOWER
+from tasks.model import loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
 from tasks.model.world import ALONE, World
+from tasks.problems import Problem
 
 LOGGED = 10  # steps between two points of a curve; reading a loss waits for the device
 
@@ -33,30 +36,30 @@ class Watch:
         forward: Forward,
         shard: shards.Shard,
         labels: tuple[str, ...],
-        task: recipe.Task,
-        metric: recipe.Metric | Literal["loss"] | None,
+        problem: Problem,
+        metric: recipe.Metric | None,
         world: World = ALONE,
     ) -> None:
         self.world = world
-        self.forward, self.shard, self.labels, self.task = forward, shard, labels, task
-        self.metric = metric or recipe.HEADLINE[task]
+        self.forward, self.shard, self.labels, self.problem = forward, shard, labels, problem
+        self.metric = metric or problem.metrics[0]
+
+    @cached_property
+    def truth(self) -> Sequence[Any]:
+        """The answers that the split wants."""
+        return self.problem.decoded(self.shard.labels, self.shard, self.labels)
 
     def scores(self) -> dict[str, float]:
         """Loss and metrics of the model as it is now."""
-        loss, predicted = loop.evaluate(self.forward, self.shard, self.world)
-        truth, guess = (self._decoded(ids) for ids in (self.shard.labels, predicted))
-        return {"loss": loss, **metrics.scores(self.task, metrics.count(self.task, truth, guess, self.labels))}
+        loss, kept = loop.evaluate(self.forward, self.shard, self.world, self.problem)
+        answers = self.problem.decoded(kept, self.shard, self.labels)
+        marks = self.problem.marks(self.truth, answers, self.labels)
+        return {"loss": loss, **{metric: float(marks.score(metric)) for metric in self.problem.metrics}}
 
     def better(self, scores: dict[str, float], best: float | None) -> bool:
         """Whether this evaluation beats the best one."""
-        return best is None or (scores["loss"] < best if self.metric == "loss" else scores[self.metric] > best)
-
-    def _decoded(self, ids: shards.Labels) -> list[str] | list[list[str]]:
-        if self.shard.at == "rows":
-            return [self.labels[each] for each in ids]
-        spans = zip(self.shard.offsets[:-1], self.shard.offsets[1:], strict=True)
-        marked = [(ids[a:b], self.shard.labels[a:b]) for a, b in spans]
-        return [[self.labels[i] for i, true in zip(*row, strict=True) if true != shards.IGNORED] for row in marked]
+        now = scores[self.metric]
+        return best is None or (now < best if self.metric in LOWER else now > best)
 
 
 @dataclass

@@ -7,13 +7,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel
 
-from tasks import recipe, stages
+from tasks import problems, recipe, stages
 from tasks.data import shards, tokenisers
 from tasks.model import architectures, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
-from tasks.model.forward import Reads
 from tasks.model.learner import Learner
+from tasks.model.modules import KIND
 from tasks.model.session import Session, Watch, signals
 from tasks.model.world import World
 from tasks.records import Checkpoint, Shards
@@ -59,8 +59,9 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     model = model_of(folder, job)
     parameters = model.num_parameters()
     hardware.share_cores(parameters)
+    problem = problems.named(job.task)
     rows, validation = (shards.read(folder / "shards" / split) for split in ("train", "validation"))
-    learner = Learner(model, rows, job.train, world.device, world, reads=reads(rows))
+    learner = Learner(model, rows, job.train, world.device, world, problem)
     room = folder / f"rank-{world.rank}"
     room.mkdir(exist_ok=True)
     learner.keep((rows, validation), room)
@@ -68,7 +69,7 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     progress = checkpoints.restore(learner)
     world.agree(progress.step)  # nobody writes the next checkpoint while another still reads this one
     plan = loop.Plan(rows, job.train, by_length=not learner.forward.packs)
-    watch = Watch(learner.forward, validation, job.data.labels, job.task, job.train.metric, world)
+    watch = Watch(learner.forward, validation, job.data.labels, problem, job.train.metric, world)
     log.info("%d steps of %d rows, %s, from step %d", plan.total, job.train.batch, learner.says, progress.step)
     curves = Curves(job.name, job.run_key)
     told = curves if world.leads else nullcontext()
@@ -91,19 +92,18 @@ def train(folder: Path, job: Job, world: World) -> Trained:
 
 def in_one_piece(folder: Path, job: Job, rows: shards.Shard, room: Path) -> Learner:
     """A learner in the memory of this host, whom nobody needs to help with its weights."""
-    learner = Learner(model_of(folder, job), rows, job.train, reads=reads(rows))
+    learner = Learner(model_of(folder, job), rows, job.train, problem=problems.named(job.task))
     learner.keep((), room)
     return learner
-
-
-def reads(rows: shards.Shard) -> Reads:
-    """What a head for these labels answers."""
-    return "tokens" if rows.at == "tokens" else "rows"
 
 
 def model_of(folder: Path, job: Job) -> PreTrainedModel:
     """The base with a head for the labels of the data, weights loaded or drawn."""
     base, labels, seed = folder / "base", job.data.labels, job.train.seed
+    if job.base.architecture == KIND:
+        sizes = {"vocabulary": job.data.vocabulary, "length": job.data.length}
+        pad = tokenisers.padding(folder / "shards" / "tokenizer")
+        return architectures.settled(base, job.task, labels, **sizes, pad=pad, seed=seed)
     if job.base.parameters:
         return architectures.pretrained(base, job.task, labels, seed=seed)
     ids = tokenisers.read(folder / "shards" / "tokenizer").get_vocab()

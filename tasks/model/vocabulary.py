@@ -68,6 +68,7 @@ def narrow(model: PreTrainedModel, *tokens: npt.NDArray[np.integer]) -> InUse | 
     always = {0, table.padding_idx, *special}  # token 0 is what pads where nothing else is named
     found = [*map(np.unique, tokens), np.array([each for each in always if isinstance(each, int)])]
     used = np.unique(np.concatenate(found)).astype(np.int64)
+    used = used[used < table.num_embeddings]  # targets may be of a larger vocabulary, with a table of its own
     if shared > 1 or several > 1 or len(used) > WORTH * table.num_embeddings:
         return None
     narrowed = InUse(table, used).to(table.weight.device).train(table.training)

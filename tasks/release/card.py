@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks import stages
+from tasks.metrics.marks import LOWER
 from tasks.recipe import Recipe
 from tasks.records import Bundle, Checked, Checkpoint, Report
 
@@ -18,7 +19,8 @@ def write(recipe: Recipe, number: int, checked: Checked, trained: Checkpoint, bu
     facts: dict[str, Any] = json.loads(stages.artifacts().read(report.files["report.json"].digest))
     profile: dict[str, Any] = json.loads(stages.artifacts().read(checked.files["profile.json"].digest))
     weak = sorted(facts["per_class"]["f1"].items(), key=lambda each: each[1])[:WEAKEST]
-    slices = sorted(facts["slices"].items(), key=lambda each: each[1][facts["metric"]])[:WEAKEST]
+    best_last = facts["metric"] not in LOWER
+    slices = sorted(facts["slices"].items(), key=lambda each: each[1][facts["metric"]], reverse=not best_last)[:WEAKEST]
     there = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,

@@ -9,12 +9,10 @@ challenger only mends (low end +1.2 points).
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from tasks.model import metrics
+from tasks.metrics import intervals
+from tasks.metrics.marks import LOWER, Marks, gain
 from tasks.recipe import Gate
-
-CHUNK = 100  # resamples drawn at once; 8 bytes a row and resample
 
 
 @dataclass(frozen=True)
@@ -28,62 +26,40 @@ class Judgement:
     reasons: tuple[str, ...]
 
 
-def judge(champion: metrics.Counts | None, challenger: metrics.Counts, metric: str, gate: Gate) -> Judgement:
-    """The verdict over counts of the same rows in the same order; without a champion only the floors speak.
+def judge(champion: Marks | None, challenger: Marks, metric: str, gate: Gate) -> Judgement:
+    """The verdict over marks of the same rows in the same order; without a champion only the floors speak.
 
     Raises:
-        ValueError: the counts are not of the same rows and classes.
+        ValueError: the marks are not of the same rows.
     """
     broken = broken_floors(challenger, gate)
     if champion is None:
         return Judgement(not broken, None, None, None, tuple(broken or ["there is no champion yet"]))
-    if champion.table.shape != challenger.table.shape:
-        raise ValueError(f"champion {champion.table.shape} and challenger {challenger.table.shape} sat different exams")
-    gain = float(metrics.score(metric, challenger.total) - metrics.score(metric, champion.total))
-    low, high = interval(champion, challenger, metric, gate)
+    if len(champion) != len(challenger):
+        raise ValueError(f"champion ({len(champion)} rows) and challenger ({len(challenger)}) sat different exams")
+    gained = float(gain(metric, challenger.score(metric), champion.score(metric)))
+    low, high = intervals.of_gain(champion, challenger, metric, gate.confidence, gate.draws, gate.seed)
     proved = low > -gate.margin
     share = f"{100 * gate.confidence:g} %"
-    found = f"{metric} {gain:+.4f}, {share} interval [{low:+.4f}, {high:+.4f}] on {len(challenger)} rows"
+    found = f"{metric} {gained:+.4f}, {share} interval [{low:+.4f}, {high:+.4f}] on {len(challenger)} rows"
     if proved:
         reason = f"proved better: {found}" if low > 0 else f"not worse than the margin of {gate.margin:g}: {found}"
     else:
         reason = f"not proved better: {found}; the lower end must be above {-gate.margin:g}"
-    return Judgement(proved and not broken, gain, low, high, (reason, *broken))
+    return Judgement(proved and not broken, gained, low, high, (reason, *broken))
 
 
-def broken_floors(counts: metrics.Counts, gate: Gate) -> list[str]:
-    """A reason for each floor that does not hold."""
+def broken_floors(marks: Marks, gate: Gate) -> list[str]:
+    """A reason for each floor that does not hold; what is better when it is smaller has a ceiling."""
     broken = []
     for name, floor in gate.floors.items():
         if name.endswith("_per_class"):
-            values = metrics.per_class(counts, name.removesuffix("_per_class"))
+            values = marks.per_class(name.removesuffix("_per_class"))
             worst = min(values, key=lambda each: values[each], default=None)
             if worst is not None and values[worst] < floor:
                 share = f"{sum(value < floor for value in values.values())} of {len(values)} classes"
                 broken.append(f"{name} of {worst!r} is {values[worst]:.4f} < {floor:g} ({share})")
-        elif (value := float(metrics.score(name, counts.total))) < floor:
-            broken.append(f"{name} is {value:.4f} < {floor:g}")
+        elif not gain(name, marks.score(name), np.asarray(floor)) >= 0:  # nor is what is no number
+            sign = ">" if name in LOWER else "<"
+            broken.append(f"{name} is {float(marks.score(name)):.4f} {sign} {floor:g}")
     return broken
-
-
-def interval(champion: metrics.Counts, challenger: metrics.Counts, metric: str, gate: Gate) -> tuple[float, float]:
-    """The gain's two-sided interval at the gate's confidence."""
-    gains = resampled(champion, challenger, metric, gate.draws, gate.seed)
-    tail = (1 - gate.confidence) / 2
-    low, high = np.quantile(gains, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def resampled(
-    champion: metrics.Counts, challenger: metrics.Counts, metric: str, draws: int, seed: int
-) -> npt.NDArray[np.float64]:
-    """The gain in each of `draws` resamples of the rows, (draws,)."""
-    random = np.random.default_rng(seed)
-    rows = len(challenger)
-    gains = []
-    for start in range(0, draws, CHUNK):
-        picked = random.integers(0, rows, (min(CHUNK, draws - start), rows))
-        weights = np.stack([np.bincount(each, minlength=rows) for each in picked]).astype(np.float64)
-        sums = [(each.table.T @ weights.T).T for each in (challenger, champion)]
-        gains.append(metrics.score(metric, sums[0]) - metrics.score(metric, sums[1]))
-    return np.concatenate(gains)

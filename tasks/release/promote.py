@@ -74,11 +74,11 @@ def judged(
     champion = bases.registered(version.name, former) if former != version.number else None
     exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
     labels = challenger.labels
-    theirs = exam.sat_by(opened(challenger, folder / "challenger")).counted(labels)
+    theirs = exam.sat_by(opened(challenger, folder / "challenger")).marked(labels)
     ours = None
     if champion:
         bundle = stages.by_digest("package", Bundle, champion.bundle)
-        ours = exam.sat_by(opened(bundle, folder / "champion")).counted(labels)
+        ours = exam.sat_by(opened(bundle, folder / "champion")).marked(labels)
     found = gate.judge(ours, theirs, metric, how)
     again = ("it is the champion already", *gate.broken_floors(theirs, how))
     return {

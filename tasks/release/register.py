@@ -44,14 +44,22 @@ def enter(
     with Ledger(settings().ledger_url).lease(f"model:{recipe.name}"):
         run = there.start(recipe.name, run_key, f"{recipe.name} {run_key[7:15]}", tags)
         there.params(run, flat(recipe))
-        number = there.register(recipe.name, key, run, laid_out, recipe.task, tags, headline)
+        number = there.register(
+            recipe.name,
+            key,
+            run,
+            laid_out,
+            recipe.problem.inputs,
+            tags,
+            headline,
+        )
         there.point(recipe.name, "challenger", number)
     kept = folder / "version"
     kept.mkdir()
     (kept / "card.md").write_text(card.write(recipe, number, checked, trained, bundle, report))
     (kept / "recipe.json").write_text(recipe.model_dump_json(indent=1))
     there.artifact(run, kept / "card.md", "report")
-    for name in ("report.html", "confusion.png", "calibration.png"):
+    for name in [name for name in report.files if name.endswith((".html", ".png"))]:
         there.artifact(run, stages.checkout({name: report.files[name]}, folder / "page") / name, "report")
     there.log(run, scores_of(report, trained))
     there.end(run, "FINISHED")

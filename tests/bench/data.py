@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, PreTrainedModel
 
+from tasks import problems
 from tasks.data import tokenisers
 from tasks.data.shards import Shard
 from tasks.errors import Missing
@@ -97,10 +98,10 @@ def shard(dataset: str, rows: int) -> Shard:
 
 def encoded(dataset: str, split: Split) -> Shard:
     """A split as MiniLM's tokens."""
-    tokenizer = tokenisers.limited(tokenisers.read(minilm()), LENGTH, words=False)
+    encoder = tokenisers.encoder(tokenisers.read(minilm()), LENGTH, problems.named("text-classification"))
     ids = {name: number for number, name in enumerate(names(dataset))}
-    encodings = tokenisers.encode(tokenizer, split.texts, words=False)
-    return laid_out([each.ids for each in encodings], [ids[label] for label in split.labels])
+    found = encoder.texts(split.texts)
+    return laid_out([found.tokens[at].tolist() for at in found.spans()], [ids[label] for label in split.labels])
 
 
 def laid_out(rows: Sequence[Sequence[int]], labels: Sequence[int]) -> Shard:

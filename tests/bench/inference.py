@@ -89,7 +89,7 @@ def classified(way: Way, chunks: list[list[str]], found: list[str]) -> Iterator[
 
 def ours(folder: Path) -> Way:
     model = bundle.Model.load(folder)
-    return lambda texts: [str(each.label) for each in model.predict(texts)]
+    return lambda texts: [str(each.answer) for each in model.predict(texts)]
 
 
 def one_by_one(folder: Path) -> Way:

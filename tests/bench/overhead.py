@@ -21,7 +21,7 @@ from rich.console import Console
 from transformers import BertConfig, PreTrainedModel
 
 from infra.settings import settings
-from tasks import stages
+from tasks import problems, stages
 from tasks.data.shards import Shard
 from tasks.model import loop
 from tasks.model.checkpoints import Checkpoints
@@ -98,7 +98,7 @@ class Watched:
         dials, self.turns = how(BATCH, "fp32"), blocks
         labels = tuple(map(str, range(77)))
         learner = Learner(model, shard, dials)
-        watch = Watch(learner.forward, shard, labels, "text-classification", None)
+        watch = Watch(learner.forward, shard, labels, problems.named("text-classification"), None)
         self.progress = display(Console(file=io.StringIO(), force_terminal=True))
         self.session = Session(
             learner,

@@ -19,6 +19,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
+from tasks import problems
 from tasks.data import tokenisers
 from tasks.data.tokenise import encode_split
 from tests.bench import data
@@ -91,13 +92,15 @@ def contenders(corpus: Corpus, base: Path, folder: Path) -> dict[str, Callable[[
     """A turn of each, by name."""
     checked, rows = folder / f"{corpus.name}.parquet", corpus.table.column(0).to_pylist()
     pq.write_table(corpus.table, checked, row_group_size=ROW_GROUP, compression="zstd")
-    tokenizer = tokenisers.limited(tokenisers.read(base), LENGTH, corpus.words)
+    problem = problems.named("token-classification" if corpus.words else "text-classification")
+    encoder = tokenisers.encoder(tokenisers.read(base), LENGTH, problem)
+    tokenizer = encoder.tokenizer
     single = AutoTokenizer.from_pretrained(base, local_files_only=True)
     labels = corpus.labels
 
     def ours() -> int:
         with tempfile.TemporaryDirectory(dir=folder) as there:
-            encode_split(checked, Path(there) / "split", tokenizer, labels, corpus.words)
+            encode_split(checked, Path(there) / "split", encoder, labels, problem)
         return len(rows)
 
     def batch() -> int:

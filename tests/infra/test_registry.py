@@ -17,9 +17,9 @@ import pytest
 from infra import registry as module
 from infra.errors import Coded, Denied, Missing, Unreachable
 from infra.registry import Point, Registry
+from tasks import problems
 
 ROOT = Path(__file__).parents[2]
-
 
 PROGRAM = """
 import sys
@@ -31,7 +31,7 @@ home = Path(sys.argv[1])
 registry = Registry(f"sqlite:///{home}/new/mlflow.db", home / "artifacts")
 run = registry.start("silent", "sha256:a", "night", {})
 registry.log(run, [Point("loss", 0.5, 1, 1)])
-registry.register("silent", "sha256:a", run, home / "bundle", "text-classification", {}, "card")
+registry.register("silent", "sha256:a", run, home / "bundle", {"text": "text"}, {}, "card")
 registry.point("silent", "champion", 1)
 registry.end(run, "FINISHED")
 """
@@ -71,7 +71,7 @@ def run_id(registry: Registry, request: pytest.FixtureRequest) -> str:
 
 def register(registry: Registry, name: str, key: str, run_id: str, bundle: Path) -> int:
     tags = {"vernal.bundle": "sha256:b"}
-    return registry.register(name, key, run_id, bundle, "text-classification", tags, "card")
+    return registry.register(name, key, run_id, bundle, {"text": "text"}, tags, "card")
 
 
 def test_first_use_says_nothing_and_leaves_nothing_where_it_runs(
@@ -197,20 +197,23 @@ def test_a_version_that_could_not_be_made_is_an_error(
 
 
 @pytest.mark.parametrize(
-    ("task", "given", "kind"),
-    [("text-classification", "text", "string"), ("token-classification", "tokens", "array")],
+    ("inputs", "types"),
+    [
+        ({"text": "text"}, ["string"]),
+        ({"tokens": "words"}, ["array"]),
+        ({"text": "text", "pair": "text"}, ["string"] * 2),
+    ],
 )
 def test_a_version_is_a_model_folder_without_pickle_that_says_what_it_takes(
-    registry: Registry, run_id: str, bundle: Path, task: str, given: str, kind: str
+    registry: Registry, run_id: str, bundle: Path, inputs: dict[str, str], types: list[str]
 ) -> None:
     import yaml
 
-    registry.register(f"folder-{given}", "sha256:a", run_id, bundle, task, {}, "")
+    registry.register(f"folder-{'-'.join(inputs)}", "sha256:a", run_id, bundle, inputs, {}, "")
     folder = registry._artifacts / run_id / "artifacts" / "model"
     described = yaml.safe_load((folder / "MLmodel").read_text())
-    (column,) = json.loads(described["signature"]["inputs"])
-    assert (column["name"], column["type"]) == (given, kind)
-    assert [column["name"] for column in json.loads(described["signature"]["outputs"])] == ["label", "score"]
+    columns = json.loads(described["signature"]["inputs"])
+    assert [(column["name"], column["type"]) for column in columns] == list(zip(inputs, types, strict=True))
     assert (folder / "artifacts" / "bundle" / "model.safetensors").read_bytes() == b"weights"
     assert [path.name for path in folder.rglob("*.pkl")] == []
     assert (folder / "requirements.txt").read_text().splitlines()[1].startswith("torch==")
@@ -255,11 +258,11 @@ def test_mlflow_loads_a_version_and_predicts_what_the_bundle_predicts(
     from tasks.model.bundle import Model
 
     folder = tiny(tmp_path / "tiny", task, ["O", "delivery"])
-    registry.register(f"loaded-{column}", "sha256:a", run_id, folder, task, {}, "")
+    registry.register(f"loaded-{column}", "sha256:a", run_id, folder, dict(problems.named(task).inputs), {}, "")
     loaded = pyfunc.load_model(str(registry._artifacts / run_id / "artifacts" / "model"))
     answers = loaded.predict(pd.DataFrame({column: rows}))
     direct = Model.load(folder).predict(rows)
-    assert answers["label"].tolist() == [one.label for one in direct]
+    assert answers["answer"].tolist() == [one.answer for one in direct]
     assert answers["score"].tolist() == [one.score for one in direct]
 
 

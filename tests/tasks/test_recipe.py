@@ -5,14 +5,14 @@ Whole bad recipes stand in `tests/corpus/recipe`.
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic_core import PydanticUndefined
 
-from tasks import recipe
+from tasks import problems, recipe
 from tasks.errors import BadInput
-from tasks.model import metrics
+from tasks.metrics.marks import LOWER
 from tasks.recipe import Architecture, Recipe, Section, TrainedTokenizer
 
 SHORT = "name: a\ntask: text-classification\ndata: {source: rows.jsonl}\nmodel: {base: minilm}\n"
@@ -49,7 +49,7 @@ def sections(section: type[Section]) -> list[type[Section]]:
 @pytest.mark.parametrize("section", sections(Recipe), ids=lambda section: section.__name__)
 def test_every_dial_has_one_default_that_keeps_its_own_rules(section: type[Section]) -> None:
     asked = {name for name, field in section.model_fields.items() if field.is_required()}
-    assert asked <= {"name", "task", "data", "model", "source", "base", "train", "architecture"}
+    assert asked <= {"name", "task", "data", "model", "source", "base", "train", "architecture", "module", "class_"}
     for name, field in section.model_fields.items():
         if field.is_required():
             continue
@@ -137,10 +137,10 @@ def test_a_change_that_cannot_be_made_says_why(write: Any, change: str, answer: 
 
 
 def test_every_fault_of_a_recipe_stands_in_one_error_with_its_line(write: Any) -> None:
-    told = refusal(write("name: A\ntask: regression\ndata:\n  text: ''\ntrain: {batch: 0}\nseed: 3\n"))
+    told = refusal(write("name: A\ntask: translatoin\ndata:\n  text: ''\ntrain: {batch: 0}\nseed: 3\n"))
     assert told.startswith("E-RECIPE recipe.yaml: line 1 name: found 'A', wanted text of the form")
     for fault in (
-        "line 2 task: found 'regression', wanted 'text-classification' or 'token-classification'",
+        "line 2 task: found 'translatoin', wanted one of multi-label-classification, pair-classification, regression",
         "line 3 data.source: missing, and it has no default",
         "line 4 data.text: found '', wanted text of the form",
         "model: missing, and it has no default",
@@ -212,19 +212,27 @@ def test_a_metric_must_be_one_of_the_task(write: Any) -> None:
     assert recipe.load(write(tags), ["exam.metric=entity_f1"]).metric == "entity_f1"
     assert recipe.load(write(tags), ["train.metric=loss"]).train.metric == "loss"
     assert "line 4" not in refusal(write(tags), "train.metric=macro_f1")
-    assert "train.metric: found 'macro_f1', wanted a metric of token-classification: accuracy, entity_f1" in refusal(
+    assert "train.metric: found 'macro_f1', wanted a metric of token-classification: entity_f1" in refusal(
         write(tags), "train.metric=macro_f1"
     )
 
 
-def test_every_metric_that_a_recipe_may_name_is_measured() -> None:
-    answers: dict[Any, Any] = {"text-classification": ["a", "b"], "token-classification": [["B-X"], ["O"]]}
-    for task, truth in answers.items():
-        classes = truth if task == "text-classification" else ["O", "B-X", "I-X"]
-        scores = metrics.scores(task, metrics.count(task, truth, truth, classes))
-        assert scores == dict.fromkeys(recipe.METRICS[task], 1.0)
-        assert recipe.HEADLINE[task] in scores
-    assert set(get_args(recipe.Metric)) <= {name for names in recipe.METRICS.values() for name in names}
+PERFECT: dict[str, list[Any]] = {
+    "text-classification": ["a", "b"],
+    "pair-classification": ["a", "b"],
+    "multi-label-classification": [["a", "b"], ["b"], []],
+    "token-classification": [["B-X"], ["O"]],
+    "regression": [1.0, 2.5],
+    "similarity": [1.0, 2.5],
+}
+
+
+@pytest.mark.parametrize("task", problems.names())
+def test_every_metric_that_a_recipe_may_name_is_measured(task: str) -> None:
+    problem, truth = problems.named(task), PERFECT[task]
+    marks = problem.marks(truth, truth, ("a", "b") if "token" not in task else ("O", "B-X", "I-X"))
+    best = {metric: 0.0 if metric in LOWER else 1.0 for metric in problem.metrics}
+    assert {metric: float(marks.score(metric)) for metric in problem.metrics} == pytest.approx(best)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

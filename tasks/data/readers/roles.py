@@ -1,75 +1,81 @@
-"""A row as the task needs it: which column is what, as text.
+"""A row as the problem needs it: which column is what, each value of the kind that its role wants.
 
 Labels and tags may be numbers or booleans, whose text is taken; a text must be text. An empty text or an odd label is
 for the rules of `validate`.
 """
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from datetime import time as clock
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tasks.data.readers.lines import Unfit
-from tasks.recipe import Data, Task
+from tasks.problems.contract import Kind, Problem
+from tasks.recipe import Data
 
 
 class Fitted(NamedTuple):
-    """A row as the task needs it."""
+    """A row as the problem needs it."""
 
-    said: str | list[str]  # text or tokens
-    answer: str | list[str]  # label or tags
+    values: dict[str, Any]  # role -> value
     time: str | None
     group: str | None
     extra: dict[str, str]
     characters: int
 
 
-def fitted(values: dict[str, Any], task: Task, data: Data) -> Fitted:
+def fitted(values: Mapping[str, Any], problem: Problem, data: Data) -> Fitted:
     """A row's columns by their role; the other scalar ones as text in `extra`.
 
     Raises:
-        Unfit: missing-column, type, encoding, tags-length, text-nul, text-surrogate.
+        Unfit: missing-column, type, encoding, tags-length, row-form, text-nul, text-surrogate.
     """
-    said: str | list[str]
-    answer: str | list[str]
-    if task == "text-classification":
-        roles = (data.text, data.label)
-        said, answer = _text(values, data.text), _answer(_present(values, data.label), data.label)
-        strings = [said, answer]
-    else:
-        roles = (data.tokens, data.tags)
-        said = [_string(token, data.tokens) for token in _list(values, data.tokens)]
-        answer = [_answer(tag, data.tags) for tag in _list(values, data.tags)]
-        if len(said) != len(answer):
-            raise Unfit("tags-length", f"{len(said)} {data.tokens} but {len(answer)} {data.tags}")
-        strings = said + answer
+    columns = data.columns(problem)
+    row = {role: FIT[kind](_present(values, columns[role]), columns[role]) for role, kind in problem.roles.items()}
+    if fault := problem.fault(row):
+        raise Unfit("tags-length" if "tags" in problem.roles.values() else "row-form", fault)
     time, group = _optional(values, data.time), _optional(values, data.group)
-    own = (*roles, data.time, data.group)
+    own = (*columns.values(), data.time, data.group)
     extra = {}
     for column, value in values.items():
         if column not in own and (text := _spelled(value)) is not None:
             extra[column] = text
-    characters = _sound([*strings, time or "", group or "", *extra, *extra.values()])
-    return Fitted(said, answer, time, group, extra, characters)
+    strings = [*problem.said(row), *problem.told(row), time or "", group or "", *extra, *extra.values()]
+    return Fitted(row, time, group, extra, _sound(strings))
 
 
-def _text(values: dict[str, Any], column: str) -> str:
-    return _string(_present(values, column), column)
-
-
-def _present(values: dict[str, Any], column: str) -> Any:
+def _present(values: Mapping[str, Any], column: str) -> Any:
     value = values.get(column)
     if value is None:
         raise Unfit("missing-column", f"{column!r} is {'null' if column in values else 'not there'}")
     return value
 
 
-def _list(values: dict[str, Any], column: str) -> list[Any]:
-    value = _present(values, column)
+def _list(value: Any, column: str) -> list[Any]:
     if not isinstance(value, list):
         raise _mistyped(value, column, "a list")
     return value
+
+
+def _strings(value: Any, column: str) -> list[str]:
+    return [_string(each, column) for each in _list(value, column)]
+
+
+def _answers(value: Any, column: str) -> list[str]:
+    return [_answer(each, column) for each in _list(value, column)]
+
+
+def _number(value: Any, column: str) -> float:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise _mistyped(value, column, "a number") from None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+        raise _mistyped(value, column, "a finite number")
+    return float(value)
 
 
 def _string(value: Any, column: str) -> str:
@@ -90,7 +96,7 @@ def _answer(value: Any, column: str) -> str:
     return text
 
 
-def _optional(values: dict[str, Any], column: str | None) -> str | None:
+def _optional(values: Mapping[str, Any], column: str | None) -> str | None:
     value = None if column is None else values.get(column)
     if value is None or value == "":
         return None
@@ -116,7 +122,7 @@ def _mistyped(value: Any, column: str, wanted: str) -> Unfit:
     return Unfit("type", f"{column!r} is {type(value).__name__} {value!r:.60}, wanted {wanted}")
 
 
-def _sound(strings: list[str]) -> int:
+def _sound(strings: Iterable[str]) -> int:
     """The characters of all strings together; raises Unfit if one has a NUL or half a surrogate pair."""
     together = "".join(strings)
     if "\0" in together:
@@ -126,3 +132,13 @@ def _sound(strings: list[str]) -> int:
     except UnicodeEncodeError as error:
         raise Unfit("text-surrogate", f"half a surrogate pair (U+{ord(together[error.start]):04X})") from error
     return len(together)
+
+
+FIT: dict[Kind, Callable[[Any, str], Any]] = {
+    "text": _string,
+    "words": _strings,
+    "label": _answer,
+    "labels": _answers,
+    "tags": _answers,
+    "number": _number,
+}

@@ -118,7 +118,7 @@ class TestRows:
         snapshot = taken(folder, TAGS, tokens="words", tags="ner")
         assert [(row["tokens"], row["tags"]) for row in rows(snapshot)] == [(["a", "b"], ["O", "B-X"]), (["a"], ["3"])]
         assert quarantine(snapshot) == [
-            {"place": "a.jsonl:3", "reason": "tags-length", "detail": "2 words but 1 ner", "row": lines[2]}
+            {"place": "a.jsonl:3", "reason": "tags-length", "detail": "1 tags for 2 words", "row": lines[2]}
         ]
 
     def test_the_same_rows_give_the_same_bytes_wherever_they_lie(self, tmp_path: Path, home: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tasks import problems
 from tasks.data.ingest import READERS
 from tasks.data.readers import hub, lines
 from tasks.data.readers.lines import Fault, Row, Unfit
@@ -357,11 +358,11 @@ class TestRoles:
     data = Data(source="x", time="at", group="who")
 
     def fit(self, task: Any = "text-classification", **values: Any) -> Any:
-        return fitted(values, task, self.data)
+        return fitted(values, problems.named(task), self.data)
 
     def unfit(self, task: Any = "text-classification", **values: Any) -> str:
         with pytest.raises(Unfit) as error:
-            fitted(values, task, self.data)
+            fitted(values, problems.named(task), self.data)
         return error.value.reason
 
     def test_other_columns_are_kept_as_text(self) -> None:
@@ -377,13 +378,13 @@ class TestRoles:
             none=None,
             odd=[1],
         )
-        assert (row.said, row.answer, row.time, row.group) == ("a", "b", "2026-01-02T00:00:00", "7")
+        assert (*row.values.values(), row.time, row.group) == ("a", "b", "2026-01-02T00:00:00", "7")
         assert row.extra == {"product": "x", "n": "1", "share": "0.5", "ok": "true"}
 
     @pytest.mark.parametrize(("label", "text"), [(3, "3"), (True, "true"), (False, "false"), (1.5, "1.5"), (-1, "-1")])
     def test_a_label_may_be_a_number_or_a_boolean(self, label: Any, text: str) -> None:
-        assert self.fit(text="a", label=label).answer == text
-        assert self.fit("token-classification", tokens=["a"], tags=[label]).answer == [text]
+        assert self.fit(text="a", label=label).values["label"] == text
+        assert self.fit("token-classification", tokens=["a"], tags=[label]).values["tags"] == [text]
 
     def test_what_cannot_be_used_says_why(self) -> None:
         assert self.unfit(label="b") == "missing-column"
@@ -402,14 +403,21 @@ class TestRoles:
         assert self.unfit("token-classification", tokens="a b", tags="O O") == "type"
         assert self.unfit("token-classification", tokens=["a", None], tags=["O", "O"]) == "type"
         assert self.unfit("token-classification", tokens=["a"], tags=[None]) == "type"
+        assert self.unfit("regression", text="a", score="five") == "type"
+        assert self.unfit("regression", text="a", score=True) == "type"
+        assert self.unfit("multi-label-classification", text="a", labels="b") == "type"
+
+    def test_a_number_may_be_a_text_that_says_one(self) -> None:
+        assert self.fit("regression", text="a", score="4.5").values["score"] == 4.5
 
     def test_an_empty_time_or_group_is_none(self) -> None:
         row = self.fit(text="a", label="b", at="", who=None)
         assert (row.time, row.group) == (None, None)
 
     def test_what_a_text_says_is_not_judged_here(self) -> None:
-        assert self.fit(text="", label="").said == ""
-        assert self.fit(text="ignore previous instructions \x1b[31m {{config}}", label="<script>").answer == "<script>"
+        assert self.fit(text="", label="").values["text"] == ""
+        row = self.fit(text="ignore previous instructions \x1b[31m {{config}}", label="<script>")
+        assert row.values["label"] == "<script>"
 
 
 class TestHub:

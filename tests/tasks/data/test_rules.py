@@ -4,19 +4,21 @@ import time
 
 import pytest
 
-from tasks import recipe
+from tasks import problems, recipe
 from tasks.data import rules
 from tasks.data.rules import Form, Row, Tally
 
+TEXTS, TAGS = problems.named("text-classification"), problems.named("token-classification")
+
 
 def fault(text: str = "hello", label: str | None = "spam", form: Form | None = None, **rest: str | None) -> str | None:
-    row = Row(text, None, label, rest.get("time"), rest.get("group"))
-    found = rules.row_fault(row, form or Form(100))
+    row = Row({"text": text, "label": label}, rest.get("time"), rest.get("group"))
+    found = rules.row_fault(row, form or Form(TEXTS, 100))
     return found and found.reason
 
 
 def tag_fault(words: list[str], tags: list[str | None], prefixed: bool = True) -> str | None:
-    found = rules.row_fault(Row(" ".join(words), words, tags, None, None), Form(100, prefixed=prefixed))
+    found = rules.row_fault(Row({"tokens": words, "tags": tags}), Form(TAGS, 100, prefixed=prefixed))
     return found and found.reason
 
 
@@ -64,7 +66,7 @@ def test_a_label_is_printable_short_and_without_blanks_around_it(label: str | No
 
 
 def test_a_label_outside_the_given_set_is_unknown_and_spelling_variants_are_one() -> None:
-    form = Form.of(recipe.Data(source="x"), recipe.Rules(labels=("caf\u00e9", "bar")), prefixed=False)
+    form = Form.of(TEXTS, recipe.Data(source="x"), recipe.Rules(labels=("caf\u00e9", "bar")), prefixed=False)
     assert fault(label="cafe\u0301", form=form) is None
     assert fault(label="Bar", form=form) == "label-unknown"
     assert fault(label="bar ", form=form) == "label-form"
@@ -102,13 +104,13 @@ def test_tags_of_a_set_without_prefixes_are_free() -> None:
     "moment", ["2015-02-16", "2015-02-16T23:36:00", "2015-02-16 23:36:00.5+01:00", "20150216T233600Z"]
 )
 def test_iso_times_are_read(moment: str) -> None:
-    assert fault(form=Form(100, timed=True), time=moment) is None
+    assert fault(form=Form(TEXTS, 100, timed=True), time=moment) is None
 
 
 @pytest.mark.parametrize("moment", [None, "", "16.02.2015", "yesterday", "2015-02-30", "1424129760"])
 def test_other_times_are_faults_where_a_time_is_wanted(moment: str | None) -> None:
-    assert fault(form=Form(100, timed=True), time=moment) == "time-form"
-    assert fault(form=Form(100), time=moment) is None
+    assert fault(form=Form(TEXTS, 100, timed=True), time=moment) == "time-form"
+    assert fault(form=Form(TEXTS, 100), time=moment) is None
 
 
 def test_an_instant_counts_microseconds_and_knows_zones() -> None:
@@ -118,15 +120,15 @@ def test_an_instant_counts_microseconds_and_knows_zones() -> None:
 
 
 def test_a_row_without_its_group_is_a_fault_where_groups_are_wanted() -> None:
-    assert fault(form=Form(100, grouped=True), group=" ") == "group-empty"
-    assert fault(form=Form(100, grouped=True), group="customer 7") is None
+    assert fault(form=Form(TEXTS, 100, grouped=True), group=" ") == "group-empty"
+    assert fault(form=Form(TEXTS, 100, grouped=True), group="customer 7") is None
 
 
 def test_hostile_rows_are_judged_within_a_second() -> None:
     began = time.process_time()
     assert fault("x" * 10_000_000) == "text-long"
-    assert fault(" " * 10_000_000, form=Form(10**8)) == "empty-text"
-    assert fault("e" + "\u0301\u0323" * 5_000, form=Form(10**8)) is None
+    assert fault(" " * 10_000_000, form=Form(TEXTS, 10**8)) == "empty-text"
+    assert fault("e" + "\u0301\u0323" * 5_000, form=Form(TEXTS, 10**8)) is None
     assert fault(label="e" + "\u0301\u0323" * 50_000) == "label-form"
     assert time.process_time() - began < 1
 
@@ -136,14 +138,14 @@ def tally(**splits: dict[str, int]) -> Tally:
     for split, counts in splits.items():
         for label, count in counts.items():
             for _ in range(count):
-                counted.add(split, label)
+                counted.add(split, [label])
     return counted
 
 
 def codes(counted: Tally, **dials: object) -> list[str]:
     wanted = recipe.Rules(**dials)  # type: ignore[arg-type]
-    names = rules.label_names(counted, "text-classification", wanted.labels)
-    return [broken.code for broken in rules.broken_rules(counted, names, "text-classification", wanted)]
+    names = rules.label_names(counted, TEXTS, wanted.labels)
+    return [broken.code for broken in rules.broken_rules(counted, names, TEXTS, wanted)]
 
 
 EVEN = {"a": 5, "b": 5}
@@ -164,7 +166,7 @@ def test_one_label_cannot_be_learnt() -> None:
 
 def test_a_declared_label_without_rows_is_too_rare() -> None:
     found = tally(train=EVEN, validation=EVEN, test=EVEN)
-    broken = rules.broken_rules(found, ("a", "b", "z"), "text-classification", recipe.Rules())
+    broken = rules.broken_rules(found, ("a", "b", "z"), TEXTS, recipe.Rules())
     assert [one.code for one in broken] == ["E-CLASS-MIN"]
     assert "'z' (0)" in broken[0].message
 
@@ -175,21 +177,21 @@ def test_no_training_row_is_told_alone() -> None:
 
 def test_entities_get_every_prefix_in_use_and_outside_comes_first() -> None:
     found = Tally()
-    found.add("train", ["B-PER", "O"])
-    found.add("train", ["B-LOC", "O"])
-    found.add("test", ["I-LOC", "O"])
-    assert rules.label_names(found, "token-classification", None) == ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
-    found.add("test", ["S-PER"])
-    assert rules.label_names(found, "token-classification", None)[-2:] == ("S-LOC", "S-PER")
+    found.add("train", ["B-PER", "O"], tagged=True)
+    found.add("train", ["B-LOC", "O"], tagged=True)
+    found.add("test", ["I-LOC", "O"], tagged=True)
+    assert rules.label_names(found, TAGS, None) == ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
+    found.add("test", ["S-PER"], tagged=True)
+    assert rules.label_names(found, TAGS, None)[-2:] == ("S-LOC", "S-PER")
 
 
 def test_an_entity_is_counted_once_a_row_whatever_its_prefix() -> None:
     found = Tally()
     for split in ("train", "validation", "test"):
-        found.add(split, ["B-PER", "I-PER", "B-PER", "O"])
-        found.add(split, ["B-LOC", "O"])
-    labels = rules.label_names(found, "token-classification", None)
-    broken = rules.broken_rules(found, labels, "token-classification", recipe.Rules())
+        found.add(split, ["B-PER", "I-PER", "B-PER", "O"], tagged=True)
+        found.add(split, ["B-LOC", "O"], tagged=True)
+    labels = rules.label_names(found, TAGS, None)
+    broken = rules.broken_rules(found, labels, TAGS, recipe.Rules())
     assert [one.code for one in broken] == ["E-CLASS-MIN"]
     assert "'LOC' (1); 'PER' (1)" in broken[0].message
 

@@ -88,7 +88,7 @@ def test_a_target_has_as_many_rows_and_a_label_at_each_of_its_tokens(tmp_path: P
 
 def test_labels_may_be_fractions_and_several_a_row(tmp_path: Path) -> None:
     labels = np.array([[0.5, 1], [0, -2.25]], np.float32)
-    with shards.Writer(tmp_path / "train", 1000, kind="float32", width=2) as writer:
+    with shards.Writer(tmp_path / "train", 1000) as writer:
         writer.append(np.arange(2), np.array([1, 1]), labels)
     read = shards.read(tmp_path / "train")
     assert read.labels.dtype == np.float32

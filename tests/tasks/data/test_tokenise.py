@@ -15,7 +15,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, processors
 
-from tasks import recipe, stages
+from tasks import problems, recipe, stages
 from tasks.data import shards, tokenisers
 from tasks.data.tokenise import encode_split, tokenise
 from tasks.errors import BadInput
@@ -43,8 +43,9 @@ def pieces() -> Tokenizer:
 def encoded(folder: Path, rows: dict[str, list[Any]] | pa.Table, tokenizer: Tokenizer, length: int, words: bool) -> Any:
     """The shard and the count of a split with these rows."""
     pq.write_table(pa.table(rows), folder / "split.parquet")
-    tokenisers.limited(tokenizer, length, words)
-    count = encode_split(folder / "split.parquet", folder / "split", tokenizer, {**IDS, "a": 0, "b": 1}, words)
+    problem = problems.named("token-classification" if words else "text-classification")
+    encoder = tokenisers.encoder(tokenizer, length, problem)
+    count = encode_split(folder / "split.parquet", folder / "split", encoder, {**IDS, "a": 0, "b": 1}, problem)
     return shards.read(folder / "split"), count
 
 
@@ -119,7 +120,7 @@ def test_words_encoded_once_give_the_rows_that_the_library_gives(
         patch.setattr("tasks.data.examples.BATCH", batch)
         shard, count = encoded(Path(folder), table, tokenizer, length, words=True)
         found = [[each.tolist() for each in shard.row(place)] for place in range(len(shard))]
-    theirs = tokenisers.encode(tokenizer, rows, words=True)
+    theirs = tokenizer.encode_batch(rows, is_pretokenized=True)
     assert found == [[each.ids, aligned(each, row)] for each, row in zip(theirs, tags, strict=True)]
     assert count.truncated == sum(bool(each.overflowing) for each in theirs)
 
@@ -127,34 +128,35 @@ def test_words_encoded_once_give_the_rows_that_the_library_gives(
 PEAK = """
 import re, sys
 from pathlib import Path
+from tasks import problems
 from tasks.data import tokenisers
 from tasks.data.tokenise import encode_split
-table, words, labels = Path(sys.argv[1]), sys.argv[2] == "tokens", sys.argv[3:]
-tokenizer = tokenisers.limited(tokenisers.read(table.parent), 128, words)
-encode_split(table, table.with_suffix(""), tokenizer, {label: n for n, label in enumerate(labels)}, words)
+table, problem, labels = Path(sys.argv[1]), problems.named(sys.argv[2]), sys.argv[3:]
+encoder = tokenisers.encoder(tokenisers.read(table.parent), 128, problem)
+encode_split(table, table.with_suffix(""), encoder, {label: n for n, label in enumerate(labels)}, problem)
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize(
-    ("make", "columns", "labels"),
+    ("make", "task", "labels"),
     [
-        (makers.messages, ["text", "label"], list(makers.SUBJECTS)),
-        (makers.sentences, ["tokens", "tags"], ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]),
+        (makers.messages, "text-classification", list(makers.SUBJECTS)),
+        (makers.sentences, "token-classification", ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]),
     ],
 )
 def test_ten_times_the_rows_take_no_more_memory(
-    tmp_path: Path, make: Callable[[int], list[Any]], columns: list[str], labels: list[str]
+    tmp_path: Path, make: Callable[[int], list[Any]], task: str, labels: list[str]
 ) -> None:
     tokenisers.write(trained("wordpiece"), tmp_path)
-    rows = pa.Table.from_pylist(make(4096)).select(columns)
+    rows = pa.Table.from_pylist(make(4096)).select(list(problems.named(task).roles))
     peaks = []
     for times in (2, 20):
         with pq.ParquetWriter(tmp_path / f"{times}.parquet", rows.schema) as writer:
             for _ in range(times):
                 writer.write_table(rows)
-        asked = [sys.executable, "-c", PEAK, str(tmp_path / f"{times}.parquet"), columns[0], *labels]
+        asked = [sys.executable, "-c", PEAK, str(tmp_path / f"{times}.parquet"), task, *labels]
         peaks.append(int(subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout))
     assert peaks[1] - peaks[0] < 16_000, "KiB; held as a whole, the further rows take 70,000 (words) or 170,000 (texts)"
 

@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
+from tasks import problems
 from tasks.data import tokenisers
+from tasks.encoding import Encoder, guarded
 from tasks.errors import BadInput
 from tasks.recipe import TrainedTokenizer
 from tests import makers
@@ -78,12 +81,17 @@ class TestTrained:
         assert (theirs.pad_token, theirs.model_max_length) == ("[PAD]", 16)
 
 
+def encoder(tokenizer: Tokenizer, length: int) -> Encoder:
+    """The tokenizer as a problem of tagged words uses it."""
+    return tokenisers.encoder(tokenizer, length, problems.named("token-classification"))
+
+
 def test_rows_are_cut_at_the_limit_and_never_padded() -> None:
-    tokenizer = tokenisers.limited(trained("bpe"), 6, words=False)
-    short, long = tokenisers.encode(tokenizer, ["my order", " ".join(makers.FILLING)], words=False)
-    assert len(short.ids) < 6 == len(long.ids)
-    assert long.tokens[-1] == "[SEP]"
-    assert [bool(each.overflowing) for each in (short, long)] == [False, True]
+    encoded = encoder(trained("bpe"), 6).texts(["my order", " ".join(makers.FILLING)])
+    short, long = encoded.lengths
+    assert short < 6 == long
+    assert encoded.tokens[-1] == list(tokenisers.SPECIAL.values()).index("[SEP]")
+    assert encoded.truncated.tolist() == [False, True]
 
 
 def test_a_word_of_a_byte_level_tokenizer_is_encoded_as_inside_a_sentence() -> None:
@@ -92,14 +100,15 @@ def test_a_word_of_a_byte_level_tokenizer_is_encoded_as_inside_a_sentence() -> N
     model = models.BPE({**alphabet, "Ġo": 256, "Ġok": 257}, merges)
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    (encoding,) = tokenisers.encode(tokenisers.limited(tokenizer, 8, words=True), [["ok", "ok"]], words=True)
-    assert encoding.tokens == ["Ġok", "Ġok"]
-    assert encoding.word_ids == [0, 1]
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    encoded = encoder(tokenizer, 8).words(pa.array([["ok", "ok"]]))
+    assert encoded.tokens.tolist() == [257, 257]
+    assert encoded.origin.tolist() == [0, 1]
 
 
 def test_a_word_longer_than_a_row_comes_whole() -> None:
-    tokenizer = tokenisers.limited(trained("bpe"), 4, words=True)
-    found, short = tokenisers.pieces(tokenizer, ["gardenrosestools" * 3, "order"])
+    tokenizer = trained("bpe")
+    found, short = encoder(tokenizer, 4).pieces(["gardenrosestools" * 3, "order"])
     assert tokenizer.decode(found).replace(" ", "") == "gardenrosestools" * 3
     assert len(found) > 4 >= len(short)
 
@@ -109,10 +118,10 @@ def test_a_word_longer_than_a_row_comes_whole() -> None:
     [("$A", [], []), ("[CLS] $A [SEP]", [2], [3]), ("[CLS] [CLS] $A", [2, 2], []), ("$A [SEP]", [], [3])],
 )
 def test_special_tokens_around_a_row_are_found(single: str, before: list[int], after: list[int]) -> None:
-    tokenizer = tokenisers.limited(trained("bpe"), 4, words=True)
+    tokenizer = trained("bpe")
     special = [("[CLS]", 2), ("[SEP]", 3)]
     tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
-    assert tokenisers.ends(tokenizer) == (before, after)
+    assert encoder(tokenizer, 4).ends == (before, after)
 
 
 def explosive() -> Tokenizer:
@@ -126,9 +135,9 @@ def explosive() -> Tokenizer:
 @pytest.mark.parametrize(
     "encode",
     [
-        lambda tokenizer, row: tokenisers.encode(tokenizer, row, words=False),
-        lambda tokenizer, row: tokenisers.encode(tokenizer, [row], words=True),
-        tokenisers.pieces,
+        lambda tokenizer, row: encoder(tokenizer, 8).texts(row),
+        lambda tokenizer, row: encoder(tokenizer, 8).words(pa.array([row])),
+        lambda tokenizer, row: encoder(tokenizer, 8).pieces(row),
     ],
 )
 def test_a_panic_while_encoding_is_an_answer_with_a_code(encode: Callable[[Tokenizer, list[str]], object]) -> None:
@@ -139,7 +148,7 @@ def test_a_panic_while_encoding_is_an_answer_with_a_code(encode: Callable[[Token
 
 def test_special_tokens_that_fill_a_row_are_refused() -> None:
     with pytest.raises(BadInput, match="E-TOK-PANIC"):
-        tokenisers.ends(tokenisers.limited(trained("bpe"), 2, words=True))
+        _ = encoder(trained("bpe"), 2).ends
 
 
 def test_a_panic_while_reading_is_an_answer_with_a_code(tmp_path: Path) -> None:
@@ -159,5 +168,5 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes) 
 
 
 def test_an_interrupt_is_not_taken_for_a_panic() -> None:
-    with pytest.raises(KeyboardInterrupt), tokenisers.guarded("E-TOK-PANIC", "encoding"):
+    with pytest.raises(KeyboardInterrupt), guarded("E-TOK-PANIC", "encoding"):
         raise KeyboardInterrupt

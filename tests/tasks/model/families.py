@@ -8,6 +8,8 @@ import transformers as hf
 from torch import nn
 from transformers import PreTrainedModel
 
+from tasks.model.transformer import TransformerConfig, heads
+
 SIZES: dict[str, Any] = {
     "vocab_size": 300,
     "hidden_size": 64,
@@ -94,6 +96,19 @@ DEBERTA: dict[str, Any] = {
     "norm_rel_ebd": "layer_norm",
     "pooler_hidden_size": 64,
 }
+OWN: dict[str, Any] = {
+    "num_layers": 3,
+    "d_model": 64,
+    "num_heads": 4,
+    "dff": 128,
+    "input_vocab_size": 300,
+    "max_length": 128,
+    "dropout": 0.0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "num_labels": 5,
+    "initializer_range": 0.2,
+}
 GROUPED = {"num_key_value_heads": 2, "pad_token_id": 0}
 
 
@@ -133,6 +148,14 @@ FAMILIES: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
     "gpt2": (lambda: hf.GPT2ForSequenceClassification(hf.GPT2Config(**GPT2)), "packed"),
     "t5": (lambda: hf.T5ForSequenceClassification(hf.T5Config(**T5)), "packed"),
     "bart": (lambda: hf.BartForSequenceClassification(hf.BartConfig(**BART)), "packed"),
+    "our encoder": (
+        lambda: heads.TransformerForSequenceClassification(TransformerConfig(architecture="encoder", **OWN)),
+        "packed",
+    ),
+    "our decoder": (
+        lambda: heads.TransformerForSequenceClassification(TransformerConfig(architecture="decoder", **OWN)),
+        "packed",
+    ),
     "deberta-v2": (lambda: hf.DebertaV2ForSequenceClassification(hf.DebertaV2Config(**DEBERTA)), "padded"),
     "mpnet": (lambda: hf.MPNetForSequenceClassification(hf.MPNetConfig(**SIZES, **STILL)), "padded"),
     "mixing": (lambda: Mixing(hf.BertConfig(**SIZES, **STILL)), "padded"),

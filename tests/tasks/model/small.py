@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
+from tasks import problems
 from tasks.data.shards import IGNORED, Shard
 from tasks.model import architectures, loop
 from tasks.model.learner import Learner
+from tasks.problems.contract import ANY, Problem
 from tasks.recipe import Architecture, Train
 
 LABELS = ("rose", "tulip", "weed")
@@ -56,9 +58,14 @@ def bert(dropout: float = 0.1) -> PreTrainedModel:
     )
 
 
+def problem(data: Shard) -> Problem:
+    """Whose labels these are."""
+    return problems.named("token-classification") if data.at == "tokens" else ANY
+
+
 def learner(model: PreTrainedModel, plan: loop.Plan) -> Learner:
     """The model, made to learn the rows of a plan."""
-    return Learner(model, plan.shard, plan.how, "cpu", reads="tokens" if plan.shard.at == "tokens" else "rows")
+    return Learner(model, plan.shard, plan.how, "cpu", problem=problem(plan.shard))
 
 
 def plan(data: Shard | None = None, **dials: Any) -> loop.Plan:

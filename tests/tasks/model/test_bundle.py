@@ -33,7 +33,7 @@ def flat(found: list[bundle.Prediction]) -> tuple[list[str], list[float]]:
     """Labels and scores, one a row or one a word."""
     labels, scores = [], []
     for each in found:
-        labels += each.label if isinstance(each.label, list) else [each.label]
+        labels += each.answer if isinstance(each.answer, list) else [each.answer]
         scores += each.score if isinstance(each.score, list) else [each.score]
     return labels, scores
 
@@ -63,11 +63,11 @@ def test_an_answer_does_not_depend_on_what_is_computed_with_it(
 
 def test_a_text_gets_one_label_and_words_get_one_each(texts_model: bundle.Model, words_model: bundle.Model) -> None:
     (one,) = texts_model.predict(["my parcel is late"])
-    assert one.label == "delivery"
+    assert one.answer == "delivery"
     assert isinstance(one.score, float)
     assert 0.5 < one.score <= 1
     (each,) = words_model.predict([["anna", "with", "the", "garden"]])
-    assert [tag.split("-")[-1] for tag in each.label] == ["PER", "O", "O", "O"]
+    assert [tag.split("-")[-1] for tag in each.answer] == ["PER", "O", "O", "O"]
     assert isinstance(each.score, list)
     assert len(each.score) == 4
 
@@ -77,11 +77,11 @@ def test_words_beyond_the_limit_are_outside_with_no_probability(words_model: bun
     (found,) = words_model.predict([row])
     assert found.truncated
     assert isinstance(found.score, list)
-    assert len(found.label) == len(found.score) == 60
+    assert len(found.answer) == len(found.score) == 60
     seen = int(np.count_nonzero(found.score))
     assert 10 < seen < 24
     assert min(found.score[:seen]) > 0
-    assert found.label[seen:] == ["O"] * (60 - seen)
+    assert found.answer[seen:] == ["O"] * (60 - seen)
     assert not words_model.predict([row[:8]])[0].truncated
 
 
@@ -92,7 +92,7 @@ def test_a_text_beyond_the_limit_says_so(texts_model: bundle.Model) -> None:
 
 def test_nothing_to_label_is_no_fault(texts_model: bundle.Model, words_model: bundle.Model) -> None:
     assert texts_model.predict([]) == []
-    assert isinstance(texts_model.predict([""])[0].label, str)
+    assert isinstance(texts_model.predict([""])[0].answer, str)
     assert words_model.predict([[]])[0] == bundle.Prediction([], [])
     assert words_model.predict([["\u200b", "anna"]])[0].score[0] == 0.0  # type: ignore[index]
 

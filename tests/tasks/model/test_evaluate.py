@@ -14,11 +14,10 @@ from PIL import Image
 from seqeval import metrics as seqeval
 from sklearn.metrics import classification_report
 
-from tasks import stages
+from tasks import problems, stages
 from tasks.model import pictures
-from tasks.model.bundle import Prediction
-from tasks.model.evaluate import as_text
 from tasks.model.exam import Exam, Sitting
+from tasks.problems.contract import Prediction
 from tasks.recipe import Task
 from tests import makers
 
@@ -36,7 +35,7 @@ def report(made: makers.Made, where: Path) -> tuple[dict[str, Any], dict[str, li
 def sitting(task: Task, rows: list[Any], truth: list[Any], predicted: list[Any], labels: tuple[str, ...]) -> Sitting:
     said, answer = ("tokens", "tags") if task == "token-classification" else ("text", "label")
     answers = tuple(Prediction(each, [1.0] * len(each) if isinstance(each, list) else 1.0) for each in predicted)
-    return Sitting(Exam(task, pa.table({said: rows, answer: truth})), answers, labels)
+    return Sitting(Exam(problems.named(task), pa.table({said: rows, answer: truth})), answers, labels)
 
 
 def test_the_numbers_of_texts_are_sklearns_over_the_predictions(texts: makers.Made, tmp_path: Path) -> None:
@@ -112,12 +111,12 @@ def test_slices_by_length_share_the_rows_among_them(texts: makers.Made, tmp_path
 def test_a_slice_of_few_rows_is_left_out() -> None:
     labels = ["a", "b"] * 30
     rows = pa.table({"text": ["x"] * 60, "label": labels, "group": ["small"] * 19 + ["large"] * 41})
-    assert list(Exam("text-classification", rows).slices(["group"])) == ["group: large"]
+    assert list(Exam(problems.named("text-classification"), rows).slices(["group"])) == ["group: large"]
 
 
 def test_plain_tags_are_reported_as_words() -> None:
     truth, predicted = [["NOUN", "VERB"], ["NOUN"]], [["NOUN", "NOUN"], ["NOUN"]]
-    told = as_text(sitting("token-classification", truth, truth, predicted, ("NOUN", "VERB")))
+    told = problems.named("token-classification").report(truth, predicted)
     assert told == classification_report(["NOUN", "VERB", "NOUN"], ["NOUN", "NOUN", "NOUN"], digits=4, zero_division=0)
 
 
@@ -174,7 +173,8 @@ def test_a_hostile_label_stays_text_on_the_page(tmp_path: Path) -> None:
 
     name = "<script>alert(1)</script>"
     scores = {"macro_f1": 1.0}
-    facts = {"metric": "macro_f1", "rows": 1, "truncated": 0, "scores": scores, "slices": {}}
+    facts: dict[str, Any] = {"metric": "macro_f1", "rows": 1, "truncated": 0, "scores": scores, "slices": {}}
+    facts |= {"baselines": {name: scores}, "interval": {"low": 0.5, "high": 1.0, "confidence": 0.95}}
     facts |= {"support": {name: 1}, "per_class": {kind: {name: 1.0} for kind in ("precision", "recall", "f1")}}
     page.write(tmp_path, facts)
     written = (tmp_path / "report.html").read_text()

@@ -20,6 +20,7 @@ from tasks.model import dropout, forecast
 from tasks.model.bases import Base
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
+from tasks.model.transformer import TransformerConfig, heads
 from tasks.recipe import Train
 from tests import makers
 from tests.bench import data
@@ -32,6 +33,7 @@ DROPS = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 MODERN = {**families.MODERN, **SIZES, "attention_dropout": 0.1, "mlp_dropout": 0.1, "embedding_dropout": 0.1}
 GPT2 = {**families.GPT2, "n_embd": 96, "resid_pdrop": 0.1, "attn_pdrop": 0.1}
 T5 = {**families.T5, "d_model": 96, "d_kv": 24, "d_ff": 200, "dropout_rate": 0.1}
+OURS = {**families.OWN, "d_model": 96, "dff": 200, "dropout": 0.1}
 LLAMA = {**SIZES, **families.GROUPED}
 
 LAYERED: dict[str, Callable[[int], PreTrainedModel]] = {
@@ -41,6 +43,15 @@ LAYERED: dict[str, Callable[[int], PreTrainedModel]] = {
     ),
     "modernbert": lambda n: hf.ModernBertForTokenClassification(
         hf.ModernBertConfig(**{**MODERN, "num_hidden_layers": n, "layer_types": ["full_attention"] * n})
+    ),
+    "our encoder": lambda n: heads.TransformerForTokenClassification(
+        TransformerConfig(**{**OURS, "num_layers": n, "architecture": "encoder"})
+    ),
+    "our encoder without gates": lambda n: heads.TransformerForTokenClassification(
+        TransformerConfig(**{**OURS, "num_layers": n, "architecture": "encoder", "glu": False})
+    ),
+    "our encoder and decoder": lambda n: heads.TransformerForSeq2SeqLM(
+        TransformerConfig(**{**OURS, "num_layers": n, "architecture": "encoder-decoder"})
     ),
     "llama": lambda n: hf.LlamaForTokenClassification(hf.LlamaConfig(**{**LLAMA, "num_hidden_layers": n})),
     "qwen3": lambda n: hf.Qwen3ForTokenClassification(

@@ -15,10 +15,14 @@ from transformers import PreTrainedModel
 from tasks.data import batches
 from tasks.data.corruption import Corruption
 from tasks.data.shards import IGNORED, Shard
-from tasks.model import loop, losses, vocabulary
-from tasks.model.forward import Forward, Reads
+from tasks.model import loop, vocabulary
+from tasks.model.forward import Forward
 from tasks.model.learner import Learner
-from tests.tasks.model.families import BART, GPT2, GROUPED, MODERN, SIZES, STILL, T5
+from tasks.model.losses import LOSSES
+from tasks.model.transformer import TransformerConfig
+from tasks.model.transformer import heads as ours
+from tasks.problems.contract import Problem, Reads
+from tests.tasks.model.families import BART, GPT2, GROUPED, MODERN, OWN, SIZES, STILL, T5
 from tests.tasks.model.test_forward import STEPS, TRAIN, plain_losses
 
 ROWS, CHOICES = 40, 3
@@ -137,18 +141,37 @@ def stock_loss(model: PreTrainedModel, given: Given) -> torch.Tensor:
     return sum(map(functional.cross_entropy, sides, places)) / 2
 
 
+class Headed(Problem):
+    """A problem of which nothing is said but what its head answers, and by which loss."""
+
+    def __init__(self, reads: Reads, loss: str) -> None:
+        self.reads, self.loss = reads, loss  # type: ignore[misc]
+
+    def reduced(self, logits: Any, batch: Any) -> Any:
+        return logits.argmax(-1) if self.loss == "cross_entropy" else torch.zeros(len(batch.labels))
+
+
 @dataclass(frozen=True)
 class Head:
     model: Callable[[], PreTrainedModel]
     rows: Callable[[], Shard]
     stock: Callable[[batches.Batch], Given]  # what transformers is called with, so that it computes the loss
     reads: Reads = "read"
-    loss: losses.Loss = losses.cross_entropy
+    loss: str = "cross_entropy"
     how: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def problem(self) -> Problem:
+        return Headed(self.reads, self.loss)
 
     def built(self) -> PreTrainedModel:
         torch.manual_seed(0)
         return self.model()
+
+
+def own(architecture: Any) -> TransformerConfig:
+    """Drawn smaller than the others: its embeddings are scaled, and 50 steps let rounding grow with the losses."""
+    return TransformerConfig(**{**OWN, "architecture": architecture, "initializer_range": 0.1})
 
 
 def untied() -> PreTrainedModel:
@@ -167,15 +190,18 @@ HEADS = {
     "t5": Head(lambda: hf.T5ForConditionalGeneration(hf.T5Config(**T5)), translated(0), speaking),
     "t5-untied": Head(untied, translated(0), speaking),
     "bart": Head(lambda: hf.BartForConditionalGeneration(hf.BartConfig(**BART)), translated(2), speaking),
+    "our encoder": Head(lambda: ours.TransformerForMaskedLM(own("encoder")), texts, masked, **MASKED),
+    "our decoder": Head(lambda: ours.TransformerForCausalLM(own("decoder")), spoken, causal),
+    "our two stacks": Head(lambda: ours.TransformerForSeq2SeqLM(own("encoder-decoder")), translated(1), speaking),
     "questions": Head(
         lambda: hf.BertForQuestionAnswering(hf.BertConfig(**{**SIZES, "num_labels": 2}, **STILL)),
         questions,
         asked,
         "tokens",
-        losses.span,
+        "span",
     ),
     "choices": Head(
-        lambda: hf.BertForMultipleChoice(hf.BertConfig(**SIZES, **STILL)), choices, chosen, "rows", losses.choice
+        lambda: hf.BertForMultipleChoice(hf.BertConfig(**SIZES, **STILL)), choices, chosen, "rows", "choice"
     ),
     "pairs": Head(lambda: hf.BertForSequenceClassification(hf.BertConfig(**SIZES, **STILL)), pairs, classified, "rows"),
 }
@@ -195,7 +221,7 @@ def test_logits_and_loss_are_those_of_transformers_for_padded_rows(name: str) ->
         whole = batches.padded(shard, rows, forward.pad) if "corruption" not in head.how else batch
         stock = stock_loss(model, head.stock(whole))
     assert (logits - padded).abs().max() <= 1e-5
-    loss = head.loss(logits, batch, 0.0) / loop.labels_of(shard, rows, forward.corruption)
+    loss = LOSSES[head.loss](logits, batch, 0.0) / loop.labels_of(shard, rows, forward.corruption)
     assert float(loss) == pytest.approx(float(stock), abs=1e-5)
 
 
@@ -210,7 +236,7 @@ def test_fifty_steps_have_the_losses_that_transformers_computes_for_padded_rows(
         return stock_loss(model, head.stock(batch))
 
     expected = plain_losses(head.built(), shard, stock)
-    learner = Learner(head.built(), shard, TRAIN, "cpu", reads=head.reads, loss=head.loss, **head.how)
+    learner = Learner(head.built(), shard, TRAIN, "cpu", problem=head.problem, **head.how)
     assert learner.forward.packs
     steps = loop.steps(learner, loop.Plan(shard, TRAIN, **head.how), loop.Progress())
     found = [float(step.loss) for step, _ in zip(steps, range(STEPS), strict=False)]
@@ -224,7 +250,7 @@ def test_parts_of_a_batch_have_the_loss_of_the_whole(name: str) -> None:
     found = []
     for micro_batch in (None, 1, 3):
         how = TRAIN.model_copy(update={"micro_batch": micro_batch})
-        learner = Learner(head.built(), shard, how, "cpu", reads=head.reads, loss=head.loss, **head.how)
+        learner = Learner(head.built(), shard, how, "cpu", problem=head.problem, **head.how)
         step = next(loop.steps(learner, loop.Plan(shard, how, **head.how), loop.Progress()))
         found.append(float(step.loss))
     assert found[1:] == pytest.approx([found[0]] * 2, abs=1e-5)
@@ -244,13 +270,13 @@ def test_rows_may_have_choices_of_any_number() -> None:
         alone = batches.padded(shard, np.array([row]), 0)
         with torch.no_grad():
             expected.append(model(**stacked(alone, -1, size), labels=torch.from_numpy(alone.labels)).loss)
-    assert float(losses.choice(logits, batch)) == pytest.approx(float(sum(expected)), abs=1e-5)
+    assert float(LOSSES["choice"](logits, batch)) == pytest.approx(float(sum(expected)), abs=1e-5)
 
 
 def test_a_row_without_a_label_costs_no_product_with_the_vocabulary_and_has_a_gradient_of_zero() -> None:
     shard = spoken()
     silent = Shard(shard.tokens, shard.offsets, np.full_like(shard.labels, IGNORED), "tokens")
-    learner = Learner(HEADS["llama"].built(), silent, TRAIN, "cpu", reads="read")
+    learner = Learner(HEADS["llama"].built(), silent, TRAIN, "cpu", problem=HEADS["llama"].problem)
     seen: list[tuple[int, ...]] = []
     learner.model.lm_head.register_forward_hook(lambda _, _given, out: seen.append(tuple(out.shape)))
     loss = learner.loss(learner.forward.batch(silent, np.arange(4)), 0)
@@ -277,11 +303,9 @@ def test_the_head_is_computed_where_there_is_a_label_and_nowhere_else(name: str)
 def test_evaluation_in_batches_is_that_of_each_row_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     head, shard = HEADS[name], HEADS[name].rows()
     forward = Forward(head.built(), "cpu", reads=head.reads, **head.how)
-    answer = (lambda logits, batch: torch.zeros(len(batch.labels))) if head.loss is not losses.cross_entropy else None
-    how: dict[str, Any] = {"loss": head.loss, **({"answer": answer} if answer else {})}
-    together = loop.evaluate(forward, shard, **how)
+    together = loop.evaluate(forward, shard, problem=head.problem)
     monkeypatch.setitem(batches.AT_ONCE, "cpu", 1)
-    alone = loop.evaluate(forward, shard, **how)
+    alone = loop.evaluate(forward, shard, problem=head.problem)
     assert together[0] == pytest.approx(alone[0], abs=1e-5)
     assert (together[1] == alone[1]).all()
 
@@ -322,7 +346,7 @@ def test_layers_computed_again_see_their_own_rows_and_targets(name: str) -> None
         if checkpointing:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         parts = [forward.batch(shard, np.arange(begin, begin + 4)) for begin in (0, 4)]
-        sum(head.loss(forward(part), part, 0.0) for part in parts).backward()
+        sum(LOSSES[head.loss](forward(part), part, 0.0) for part in parts).backward()
         gradients.append(torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None]))
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 

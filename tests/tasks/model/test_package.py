@@ -38,7 +38,7 @@ def test_transformers_alone_gives_the_same_label_and_probability(texts: makers.M
     folder = texts.folder(texts.bundle, tmp_path)
     (ours,) = bundle.Model.load(folder).predict([text])
     label, score = theirs(folder, text)
-    assert ours.label == label
+    assert ours.answer == label
     assert ours.score == pytest.approx(score, abs=1e-5)
 
 
@@ -52,7 +52,7 @@ def test_transformers_alone_tags_words_alike(words: makers.Made, tmp_path: Path)
         best = model(torch.tensor(given["input_ids"])).logits.argmax(-1)[0].tolist()
     places = given.word_ids(0)
     tags = [model.config.id2label[best[places.index(word)]] for word in range(len(row))]
-    assert ours.label == tags
+    assert ours.answer == tags
 
 
 def test_a_bundle_of_bf16_is_half_as_large_and_answers_alike(texts: makers.Made, bf16: Bundle, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_bundle_of_bf16_is_half_as_large_and_answers_alike(texts: makers.Made,
     model.check()
     found = model.predict(TEXTS)
     exact = bundle.Model.load(texts.folder(texts.bundle, tmp_path)).predict(TEXTS)
-    assert sum(one.label == other.label for one, other in zip(found, exact, strict=True)) >= 38
+    assert sum(one.answer == other.answer for one, other in zip(found, exact, strict=True)) >= 38
     assert [one.score for one in found] == pytest.approx([other.score for other in exact], abs=0.05)
 
 
@@ -74,7 +74,7 @@ def test_transformers_alone_computes_a_bundle_of_bf16_in_bf16(texts: makers.Made
     ours = bundle.Model.load(folder)
     for text in TEXTS[:4]:
         label, score = theirs(folder, text)
-        assert ours.predict([text])[0].label == label
+        assert ours.predict([text])[0].answer == label
         assert ours.predict([text])[0].score == pytest.approx(score, abs=1e-5)
 
 
@@ -92,14 +92,14 @@ def test_a_bundle_describes_itself(texts: makers.Made, tmp_path: Path) -> None:
     described = json.loads((texts.folder(texts.bundle, tmp_path) / "bundle.json").read_text())
     golden = described.pop("golden")
     assert described == {
-        "format": 1,
+        "format": 2,
         "task": "text-classification",
         "labels": sorted(makers.SUBJECTS),
         "length": 24,
         "precision": "fp32",
     }
     assert len(golden) == texts.recipe.package.golden
-    assert set(golden[0]) == {"input", "label", "score"}
+    assert set(golden[0]) == {"input", "answer", "score"}
 
 
 def test_the_history_of_training_is_not_served(texts: makers.Made) -> None:

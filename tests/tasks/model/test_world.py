@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tasks.model import loop
-from tasks.model.forward import Reads
 from tasks.model.learner import Learner
 from tasks.model.world import ALONE, World
 from tests.tasks.model import families, groups, small, test_heads
@@ -23,8 +22,7 @@ TASKS = ("text-classification", "token-classification")
 def learner_of(world: World, task: str, folder: Path, **dials: Any) -> tuple[Learner, loop.Plan]:
     data = small.shard() if task == "text-classification" else small.tagged()
     plan = small.plan(data, launch="torchrun", **dials)
-    reads: Reads = "tokens" if data.at == "tokens" else "rows"
-    return Learner(small.encoder(folder, task, dropout=0.0), data, plan.how, "cpu", world, reads=reads), plan
+    return Learner(small.encoder(folder, task, dropout=0.0), data, plan.how, "cpu", world, small.problem(data)), plan
 
 
 def losses(world: World, task: str, folder: Path, dials: dict[str, Any]) -> list[float]:
@@ -70,10 +68,10 @@ def losses_of_heads(world: World, *wanted: tuple[str, str]) -> list[list[float]]
     for name, kind in wanted:
         head, shard = test_heads.HEADS[name], test_heads.HEADS[name].rows()
         how = small.plan(launch="torchrun", sharding=kind, epochs=2, learning_rate=1e-3, micro_batch=5).how
-        learner = Learner(head.built(), shard, how, "cpu", world, reads=head.reads, loss=head.loss, **head.how)
+        learner = Learner(head.built(), shard, how, "cpu", world, head.problem, **head.how)
         plan = loop.Plan(shard, how, **head.how)
         taken = [float(step.loss) for step in loop.steps(learner, plan, loop.Progress())]
-        found.append([*taken, loop.evaluate(learner.forward, shard, world)[0]])
+        found.append([*taken, loop.evaluate(learner.forward, shard, world, head.problem)[0]])
     return found
 
 

@@ -11,7 +11,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from tasks.model import metrics
+from tasks.metrics import intervals, labels
+from tasks.metrics.counts import Counts
 from tasks.recipe import Gate
 from tasks.release import gate
 
@@ -21,11 +22,11 @@ PAIRS = st.lists(
 )
 
 
-def counts(truth: list[str], predicted: list[str]) -> metrics.Counts:
-    return metrics.count("text-classification", truth, predicted, tuple(sorted({*truth, "a", "b", "c"})))
+def counts(truth: list[str], predicted: list[str]) -> Counts:
+    return labels.marks(truth, predicted, tuple(sorted({*truth, "a", "b", "c"})))
 
 
-def answers(right: Bools) -> metrics.Counts:
+def answers(right: Bools) -> Counts:
     """A model that is right where `right` says so, over two labels of equal share."""
     truth = ["a", "b"] * (len(right) // 2)
     other = {"a": "b", "b": "a"}
@@ -81,10 +82,10 @@ def test_champion_and_challenger_change_places_with_the_sign(rows: list[tuple[st
 
 def test_the_seed_and_nothing_else_decides_the_draws() -> None:
     a, b = answers(right_but(100)), answers(right_but(80, seed=1))
-    first = gate.resampled(a, b, "macro_f1", 300, seed=4)
+    first = intervals.resampled(a, b, "macro_f1", 300, seed=4)
     np.random.seed(1)  # another's generator must not matter
-    assert np.array_equal(first, gate.resampled(a, b, "macro_f1", 300, seed=4))
-    assert not np.array_equal(first, gate.resampled(a, b, "macro_f1", 300, seed=5))
+    assert np.array_equal(first, intervals.resampled(a, b, "macro_f1", 300, seed=4))
+    assert not np.array_equal(first, intervals.resampled(a, b, "macro_f1", 300, seed=5))
     assert len(first) == 300
 
 
@@ -143,7 +144,7 @@ def test_models_that_sat_different_exams_are_not_compared() -> None:
 
 def test_the_interval_is_that_of_scipys_paired_bootstrap() -> None:
     champion, challenger = right_but(100), right_but(80, seed=1)
-    ours = gate.interval(answers(champion), answers(challenger), "accuracy", dials(draws=20_000))
+    ours = intervals.of_gain(answers(champion), answers(challenger), "accuracy", 0.95, 20_000, 0)
     theirs = bootstrap(
         (challenger.astype(float), champion.astype(float)),
         lambda one, other, axis: one.mean(axis) - other.mean(axis),
@@ -155,7 +156,8 @@ def test_the_interval_is_that_of_scipys_paired_bootstrap() -> None:
         random_state=np.random.default_rng(0),
     ).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.003)
-    assert gate.interval(answers(champion), answers(challenger), "accuracy", dials()) == pytest.approx(ours, abs=0.003)
+    fewer = intervals.of_gain(answers(champion), answers(challenger), "accuracy", 0.95, 2000, 0)
+    assert fewer == pytest.approx(ours, abs=0.003)
 
 
 def test_a_proof_at_95_percent_is_wrong_about_once_in_forty() -> None:
@@ -173,9 +175,9 @@ def test_the_gate_of_77_classes_takes_seconds() -> None:
     classes = tuple(f"intent {n:02}" for n in range(77))
     truth = [classes[n % 77] for n in range(3080)]
 
-    def model(quality: float) -> metrics.Counts:
+    def model(quality: float) -> Counts:
         predicted = [true if draw.random() < quality else classes[draw.integers(77)] for true in truth]
-        return metrics.count("text-classification", truth, predicted, classes)
+        return labels.marks(truth, predicted, classes)
 
     champion, challenger = model(0.9), model(0.93)
     began = time.process_time()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from seqeval import metrics as seqeval
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from tasks.model import metrics
-from tasks.recipe import METRICS
+from tasks.metrics import calibration as metrics
+from tasks.metrics import entities, labels
+from tasks.metrics.counts import METRICS, Counts
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
@@ -22,20 +23,24 @@ ROWS = st.lists(
 )
 
 
-def of_texts(truth: list[str], predicted: list[str], classes: tuple[str, ...] = CLASSES) -> metrics.Counts:
-    return metrics.count("text-classification", truth, predicted, classes)
+def of_texts(truth: list[str], predicted: list[str], classes: tuple[str, ...] = CLASSES) -> Counts:
+    return labels.marks(truth, predicted, classes)
 
 
-def of_words(truth: list[list[str]], predicted: list[list[str]], tags: tuple[str, ...] = TAGS) -> metrics.Counts:
-    return metrics.count("token-classification", truth, predicted, tags)
+def of_words(truth: list[list[str]], predicted: list[list[str]], tags: tuple[str, ...] = TAGS) -> Counts:
+    return entities.marks(truth, predicted, tags)
+
+
+def scores(counts: Counts) -> dict[str, float]:
+    return {metric: float(counts.score(metric)) for metric in counts.metrics}
 
 
 @examples(max_examples=150, deadline=None)
 @given(pairs=PAIRS)
 def test_every_score_of_texts_equals_sklearns_absent_classes_included(pairs: list[tuple[str, str]]) -> None:
     truth, predicted = map(list, zip(*pairs, strict=True))
-    found = metrics.scores("text-classification", of_texts(truth, predicted))
-    assert set(found) == set(METRICS["text-classification"])
+    found = scores(of_texts(truth, predicted))
+    assert set(found) == set(METRICS)
     assert found["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
     for mean in ("macro", "micro", "weighted"):
         theirs = precision_recall_fscore_support(truth, predicted, average=mean, zero_division=0)
@@ -49,15 +54,13 @@ def test_every_class_has_sklearns_scores_and_those_never_seen_have_none(pairs: l
     seen = sorted({*truth, *predicted})
     theirs = precision_recall_fscore_support(truth, predicted, labels=seen, zero_division=0)
     for kind, values in zip(KINDS, theirs[:3], strict=True):
-        assert metrics.per_class(of_texts(truth, predicted), kind) == pytest.approx(
-            dict(zip(seen, values, strict=True))
-        )
+        assert of_texts(truth, predicted).per_class(kind) == pytest.approx(dict(zip(seen, values, strict=True)))
 
 
 def test_a_case_on_paper() -> None:
     counts = of_texts(["ant", "ant", "bee", "bee", "bee"], ["ant", "bee", "bee", "bee", "cat"])
     # ant: precision 1/1, recall 1/2; bee: 2/3, 2/3; cat: 0/1, 0/0 = 0
-    assert metrics.scores("text-classification", counts) == pytest.approx(
+    assert scores(counts) == pytest.approx(
         {
             "accuracy": 3 / 5,
             "macro_precision": (1 + 2 / 3 + 0) / 3,
@@ -75,16 +78,16 @@ def test_a_case_on_paper() -> None:
 
 def test_an_answer_outside_the_classes_is_wrong_and_belongs_to_no_class() -> None:
     counts = of_texts(["ant", "ant"], ["ant", "wolf"], ("ant", "bee"))
-    assert metrics.scores("text-classification", counts)["accuracy"] == 0.5
-    assert metrics.per_class(counts, "precision") == {"ant": 1.0}
-    assert metrics.per_class(counts, "recall") == {"ant": 0.5}
+    assert scores(counts)["accuracy"] == 0.5
+    assert counts.per_class("precision") == {"ant": 1.0}
+    assert counts.per_class("recall") == {"ant": 0.5}
 
 
 @examples(max_examples=150, deadline=None)
 @given(rows=ROWS)
 def test_every_score_of_entities_equals_seqevals(rows: list[list[tuple[str, str]]]) -> None:
     truth, predicted = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
-    found = metrics.scores("token-classification", of_words(truth, predicted))
+    found = scores(of_words(truth, predicted))
     assert found == pytest.approx(
         {
             "entity_precision": seqeval.precision_score(truth, predicted, zero_division=0),
@@ -102,14 +105,14 @@ def test_every_kind_of_entity_has_seqevals_scores(rows: list[list[tuple[str, str
     truth, predicted = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
     theirs: dict[str, Any] = seqeval.classification_report(truth, predicted, output_dict=True, zero_division=0)
     kinds = {name: values["f1-score"] for name, values in theirs.items() if name in ("LOC", "PER")}
-    assert metrics.per_class(of_words(truth, predicted), "f1") == pytest.approx(kinds)
+    assert of_words(truth, predicted).per_class("f1") == pytest.approx(kinds)
 
 
 def test_an_entity_counts_only_whole_and_with_its_type() -> None:
     truth = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-LOC"]]
     predicted = [["B-PER", "O", "O", "B-LOC"], ["O", "B-PER"]]
     # 3 true, 3 found, 1 right (the first LOC); 4 of 6 words
-    found = metrics.scores("token-classification", of_words(truth, predicted))
+    found = scores(of_words(truth, predicted))
     assert found == pytest.approx(
         {"entity_precision": 1 / 3, "entity_recall": 1 / 3, "entity_f1": 1 / 3, "accuracy": 4 / 6}
     )
@@ -128,27 +131,27 @@ def test_an_entity_counts_only_whole_and_with_its_type() -> None:
     ],
 )
 def test_entities_of_every_way_to_write_tags(tags: list[str], found: set[Any]) -> None:
-    assert metrics.spans(tags) == found
+    assert entities.spans(tags) == found
 
 
 def test_the_classes_of_tags_are_their_types() -> None:
-    assert metrics.entity_types(("O", "B-PER", "I-PER", "I-LOC", "U-ORG")) == ("LOC", "ORG", "PER")
+    assert entities.entity_types(("O", "B-PER", "I-PER", "I-LOC", "U-ORG")) == ("LOC", "ORG", "PER")
 
 
 def test_a_resample_is_a_weighted_sum_of_rows() -> None:
     truth, predicted = ["ant", "bee", "cat", "cat"], ["ant", "cat", "cat", "bee"]
     picked = [0, 0, 2, 3, 3]
     weights = np.bincount(picked, minlength=4).astype(float)
-    sums = of_texts(truth, predicted).table.T @ weights
+    found = of_texts(truth, predicted)
     again = of_texts([truth[row] for row in picked], [predicted[row] for row in picked])
-    for name in METRICS["text-classification"]:
-        assert metrics.score(name, sums) == pytest.approx(float(metrics.score(name, again.total)))
+    for name in METRICS:
+        assert found.score(name, weights[None])[0] == pytest.approx(float(again.score(name)))
 
 
 @pytest.mark.parametrize("name", ["f1", "macro_f2", "recal", "entity", "geometric_f1", ""])
 def test_a_metric_that_nobody_knows_is_no_other_metric(name: str) -> None:
     with pytest.raises(ValueError, match="no metric"):
-        metrics.score(name, of_texts(["ant"], ["ant"]).total)
+        of_texts(["ant"], ["ant"]).score(name)
 
 
 def test_calibration_on_paper() -> None:
@@ -177,3 +180,18 @@ def test_every_row_is_in_one_bin() -> None:
     found = metrics.calibration(edges, np.ones(16, bool))
     assert sum(each["rows"] for each in found["bins"]) == 16
     assert len(found["bins"]) == 15
+
+
+SETS = st.lists(st.tuples(st.sets(st.sampled_from("abc")), st.sets(st.sampled_from("abc"))), min_size=1, max_size=20)
+
+
+@examples(max_examples=100, deadline=None)
+@given(pairs=SETS)
+def test_sets_of_labels_have_sklearns_scores(pairs: list[tuple[set[str], set[str]]]) -> None:
+    truth, predicted = ([sorted(pair[side]) for pair in pairs] for side in (0, 1))
+    hot = [[[name in each for name in "abc"] for each in side] for side in (truth, predicted)]
+    found = labels.marks_of_sets(truth, predicted, tuple("abc"))
+    assert float(found.score("accuracy")) == pytest.approx(accuracy_score(*map(np.array, hot)))
+    for mean in ("micro", "weighted"):
+        theirs = precision_recall_fscore_support(*map(np.array, hot), average=mean, zero_division=0)
+        assert [float(found.score(f"{mean}_{kind}")) for kind in KINDS] == pytest.approx(theirs[:3])

@@ -1,0 +1,171 @@
+"""What a problem has to say of itself, and what is handed to it.
+
+A row is a mapping from roles to values. The kind of a role says what its column may hold, and with it how it is read,
+stored, checked and compared:
+
+    text      str         a text
+    words     list[str]   a text that is split already
+    label     str         one of the label set
+    labels    list[str]   any number of the label set, none included
+    tags      list[str]   one of the label set for each of the words
+    number    float       finite
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.encoding import Encoded, Encoder
+
+if TYPE_CHECKING:
+    from tasks.metrics.marks import Marks
+
+Kind = Literal["text", "words", "label", "labels", "tags", "number"]
+Reads = Literal["rows", "tokens", "read"]
+Row = Mapping[str, Any]  # role -> value
+Floats = npt.NDArray[np.floating[Any]]
+
+NAMED: tuple[Kind, ...] = ("label", "labels", "tags")  # kinds whose values are of the label set
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer with its score: the probability of a label, of each tag, of a text; of a number there is none."""
+
+    answer: Any
+    score: float | list[float] | None = None
+    truncated: bool = False  # whether the model was not given all of the row
+
+
+class Answerer(Protocol):
+    """A model with its tokenizer, as a problem asks it for answers."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    def outputs(self, encoded: Encoded) -> list[Floats]:
+        """What the head says of each sequence: (outputs,), or (tokens, outputs) where it reads every token."""
+        ...
+
+
+class Problem:
+    """A kind of problem; its file defines a subclass, and an instance of it as `PROBLEM`."""
+
+    inputs: ClassVar[Mapping[str, Kind]]  # roles that a model is given; the default column bears the role's name
+    answers: ClassVar[Mapping[str, Kind]] = {}  # roles that it is to tell; none: it is to tell the inputs themselves
+    head: ClassVar[str]  # Auto class of transformers
+    at: ClassVar[Literal["rows", "tokens", "none"]] = "rows"  # where labels stand; none: targets have them
+    reads: ClassVar[Reads] = "rows"  # of what the head makes outputs: rows; all tokens; those that have a label
+    problem_type: ClassVar[str | None] = None  # as transformers' configs have it, for heads of several losses
+    loss: ClassVar[str] = "cross_entropy"  # of tasks.model.losses
+    metrics: ClassVar[tuple[str, ...]]  # of exam and validation; the first is the headline, and tells the best step
+    floored: ClassVar[bool] = False  # whether there are classes, whose precision, recall and f1 may have a floor
+
+    @property
+    def roles(self) -> dict[str, Kind]:
+        """All roles of a row, inputs first."""
+        return {**self.inputs, **self.answers}
+
+    @property
+    def names(self) -> bool:
+        """Whether its answers are of a label set."""
+        return any(kind in NAMED for kind in self.answers.values())
+
+    def fault(self, row: Row) -> str | None:
+        """What is wrong with a row although each of its values is right by itself."""
+        return None
+
+    def said(self, row: Row) -> Iterable[str]:
+        """The texts of a row that a model is given."""
+        for role, kind in self.inputs.items():
+            yield from texts_of(row[role], kind)
+
+    def told(self, row: Row) -> Iterable[str]:
+        """The answers of a row, as texts."""
+        for role, kind in self.answers.items():
+            yield from texts_of(row[role], kind)
+
+    def columns(self, rows: Sequence[Row], *, answered: bool) -> dict[str, Any]:
+        """Rows as columns of Arrow, with their answers or without."""
+        import pyarrow as pa
+
+        roles = self.roles if answered else self.inputs
+        return {role: pa.array([row[role] for row in rows], stored(kind)) for role, kind in roles.items()}
+
+    def outputs(self, labels: tuple[str, ...]) -> int:
+        """How many outputs the head has."""
+        return len(labels)
+
+    def given(self, model: Answerer, rows: Sequence[Row]) -> Encoded:
+        """Rows as the model reads them, without their answers."""
+        return self.encode(self.columns(rows, answered=False), model.encoder, None)
+
+    def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
+        """Rows as tokens, and their answers as the loss wants them.
+
+        Args:
+            rows: role -> pyarrow array; without the answers where `labels` is None.
+            labels: the label set, each with its number.
+        """
+        raise NotImplementedError
+
+    def answer(self, model: Answerer, rows: Sequence[Row]) -> list[Prediction]:
+        """The model's answer to each row."""
+        raise NotImplementedError
+
+    def truth(self, row: Row) -> Any:
+        """What the answer should have been."""
+        (role,) = self.answers
+        return row[role]
+
+    def marks(self, truth: Sequence[Any], answers: Sequence[Any], labels: tuple[str, ...]) -> "Marks":
+        """What the answers earn."""
+        raise NotImplementedError
+
+    def reduced(self, logits: Any, batch: Any) -> Any:
+        """What validation keeps of the outputs of a batch (..., outputs), tensors both: the number of the largest."""
+        return logits.argmax(-1)
+
+    def decoded(self, ids: npt.NDArray[Any], shard: Any, labels: tuple[str, ...]) -> Sequence[Any]:
+        """Answers from what validation kept of each row, or token; and from the labels of the shard."""
+        return [labels[each] for each in ids]
+
+    def report(self, truth: Sequence[Any], answers: Sequence[Any]) -> str:
+        """What people read of the answers: a table in plain text."""
+        marks = self.marks(truth, answers, ())
+        return "".join(f"{metric:<20} {float(marks.score(metric)):10.4f}\n" for metric in self.metrics)
+
+    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+        """Answers to `rows` that cost no model: name of the baseline -> answers."""
+        return {}
+
+
+ANY = Problem()  # one label a row or token, of however many
+
+
+def stored(kind: Kind) -> Any:
+    """The type of Arrow in which values of a kind are kept."""
+    import pyarrow as pa
+
+    if kind == "number":
+        return pa.float64()
+    return pa.string() if kind in ("text", "label") else pa.list_(pa.string())
+
+
+def texts_of(value: Any, kind: Kind) -> list[str]:
+    """The texts in a value."""
+    if kind in ("text", "label"):
+        return [value]
+    return [str(value)] if kind == "number" else list(value)
+
+
+def most_common(values: Iterable[Any]) -> Any:
+    """The value that stands most often; of several the smallest."""
+    found, counts = np.unique(np.asarray(list(values)), return_counts=True)
+    return found[counts.argmax()].item()

@@ -1,0 +1,118 @@
+"""Every problem goes the whole way from rows to a report; and a new one is one file."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tasks import problems, stages
+from tasks.model.bundle import Model
+from tests import makers
+
+TOY = '''
+"""How many words a text has, told as one of two labels."""
+
+from tasks.problems.text_classification import TextClassification
+
+
+class Long(TextClassification):
+    """Whether a text is long."""
+
+    inputs = {"said": "text"}
+    answers = {"label": "label"}
+
+
+PROBLEM = Long()
+'''
+
+
+def rows_of(task: str, count: int = 300) -> list[dict[str, Any]]:
+    """Rows of a problem, whose answers follow from what they say."""
+    found = makers.messages(count)
+    if task == "pair-classification":
+        pairs = zip(found, found[::-1], strict=True)
+        return [
+            {"text": a["text"], "pair": b["text"], "label": "+".join(sorted({a["label"], b["label"]}))}
+            for a, b in pairs
+        ]
+    if task == "multi-label-classification":
+        words = {label: set(names) for label, names in makers.SUBJECTS.items()}
+        found = [
+            {**row, "text": f"{row['text']} {other['text']}"} for row, other in zip(found, found[::-1], strict=True)
+        ]
+        return [
+            {"text": row["text"], "labels": [name for name in words if words[name] & set(row["text"].split())]}
+            for row in found
+        ]
+    score = {"billing": -1.0, "delivery": 0.0, "praise": 1.0}
+    if task == "regression":
+        return [{"text": row["text"], "score": score[row["label"]]} for row in found]
+    if task == "similarity":
+        pairs = zip(found, found[::-1], strict=True)
+        return [
+            {"text": a["text"], "pair": b["text"], "score": score[a["label"]] + score[b["label"]]} for a, b in pairs
+        ]
+    if task == "long":
+        return [{"said": row["text"], "label": str(len(row["text"].split()) > 8)} for row in found]
+    return list(found) if task == "text-classification" else list(makers.sentences(count))
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A problem that stands in one file more, `long.py`."""
+    (tmp_path / "problems").mkdir()
+    (tmp_path / "problems" / "long.py").write_text(TOY)
+    monkeypatch.setattr(problems, "__path__", [*problems.__path__, str(tmp_path / "problems")])
+    problems.named.cache_clear()
+    yield
+    problems.named.cache_clear()
+
+
+LEAST = {"pair-classification": 0.5, "similarity": 0.4}
+
+
+@pytest.mark.parametrize("task", [*sorted(set(problems.names()) - {"text-classification", "token-classification"})])
+def test_a_problem_is_learned_examined_and_answers_as_it_was_packaged(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = makers.recipe(task, train={"epochs": 6, "batch": 16, "learning_rate": 3e-3, "precision": "fp32"})
+    monkeypatch.setattr(makers, "rows_of", written(rows_of(task)))
+    with makers.at_home(tmp_path / "home"):
+        made = makers.made(tmp_path / "home", what)
+        folder = made.folder(made.report, tmp_path)
+        facts = json.loads((folder / "report.json").read_text())
+        metric = what.problem.metrics[0]
+        assert facts["scores"][metric] > LEAST.get(task, 0.7)
+        assert all(facts["scores"][metric] > each[metric] for each in facts["baselines"].values())
+        assert facts["interval"]["low"] < facts["scores"][metric] < facts["interval"]["high"]
+        assert (folder / "report.html").stat().st_size > 10_000
+        model = Model.load(made.folder(made.bundle, tmp_path))
+        model.check()
+        table = pq.read_table(stages.open_file(made.checked.files["test.parquet"]))
+        asked = table.select(list(what.problem.inputs)).to_pylist()
+        again = [each.answer for each in model.predict(asked)]
+        kept = pq.read_table(folder / "predictions.parquet")["predicted"].to_pylist()
+        assert again == (pytest.approx(kept, abs=1e-4) if isinstance(kept[0], float) else kept)
+
+
+def test_a_new_problem_is_one_file(toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    what = makers.recipe("long", data={"source": "rows.jsonl", "split": {"validation": 0.2, "test": 0.3}})
+    monkeypatch.setattr(makers, "rows_of", written(rows_of("long")))
+    with makers.at_home(tmp_path / "home"):
+        made = makers.made(tmp_path / "home", what)
+        assert made.report.scores["accuracy"] > 0.8
+
+
+def written(rows: list[dict[str, Any]]) -> Any:
+    """What writes these rows where a recipe looks for them."""
+
+    def write(_task: str, _count: int, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
