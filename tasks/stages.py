@@ -93,7 +93,7 @@ def load(source: Digest | None, model: recipe.Model) -> Key[Checkpoint]:
 
 def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: recipe.Tokens) -> Key[Shards]:
     own = (base.tokenizer,) if tokens.tokenizer == "base" and base.tokenizer else ()
-    return Key("tokenise", 2, Shards, (checked.digest, *own), {"task": task, "tokens": _dump(tokens)})
+    return Key("tokenise", 3, Shards, (checked.digest, *own), {"task": task, "tokens": _dump(tokens)})
 
 
 def finetune(base: Checkpoint, shards: Shards, task: recipe.Task, train: recipe.Train) -> Key[Checkpoint]:
