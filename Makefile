@@ -13,7 +13,7 @@ quickstart: .venv/ready  ## the whole way on the bundled sample: about a minute,
 test: .venv/ready  ## the fast tier: no network, embedded defaults
 	pytest
 
-test-matrix: .venv/ready  ## every task with every architecture, and what takes minutes
+test-matrix: .venv/ready  ## what of the architectures takes minutes to show
 	pytest -m matrix
 
 test-services: .venv/ready  ## against real servers, which the tests start themselves

@@ -432,7 +432,7 @@ def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
     ):
         if metric not in (None, *known):
             yield (section, "metric"), f"found {metric!r}, wanted a metric of {recipe.task}: {', '.join(known)}"
-    floored = tuple(f"{kind}_per_class" for kind in KINDS) if problem.floored else ()
+    floored = tuple(f"{kind}_per_class" for kind in KINDS) if problem.labelled else ()
     known = (*problem.metrics, *floored)
     for floor in recipe.gate.floors:
         if floor not in known:

@@ -212,12 +212,12 @@ def label_names(tally: Tally, problem: Problem, wanted: Iterable[str] | None) ->
     Tags: "O" first, and every kind of entity in train with every prefix in use (B- and I- at least), so that an I- that
     is only seen later has its place.
     """
-    if not problem.names:
+    if not problem.labelled:
         return ()
     if wanted is not None:
         return tuple(dict.fromkeys(map(composed, wanted)))
     seen = set(tally.labels.get("train", ()))
-    if "tags" not in problem.answers.values():
+    if not problem.tagged:
         return tuple(sorted(seen))
     if any("-" in tag for tag in seen):
         used = {tag[0] for split in tally.labels.values() for tag in split if "-" in tag} | {"B", "I"}
@@ -229,7 +229,7 @@ def broken_rules(tally: Tally, labels: Sequence[str], problem: Problem, rules: r
     """Every rule that the divided dataset breaks: no split empty, every label learnable, none that train lacks."""
     empty = [split for split in ("train", "validation", "test") if not tally.rows[split]]
     found = [Broken("E-SPLIT-EMPTY", _empty_message(empty, tally))] if empty else []
-    if "train" in empty or not problem.names:
+    if "train" in empty or not problem.labelled:
         return found
     return found + _label_rules(tally, labels, problem, rules)
 
@@ -281,7 +281,7 @@ def _unknown(tally: Tally, labels: set[str]) -> list[str]:
 
 
 def _rare(tally: Tally, labels: Sequence[str], problem: Problem, least: int) -> list[str]:
-    names = labels if "tags" not in problem.answers.values() else sorted({_kind(tag) for tag in labels} - {OUTSIDE})
+    names = sorted({_kind(tag) for tag in labels} - {OUTSIDE}) if problem.tagged else labels
     counts = tally.holding.get("train", Counter())
     return [f"{name!r} ({counts[name]})" for name in names if counts[name] < least]
 

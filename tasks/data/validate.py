@@ -193,8 +193,8 @@ def write(path: Path, plan: Plan, form: rules.Form, folder: Path) -> Written:
                 mine = (fates == KEPT) & (codes == code)
                 parts.add(split, _composed(batch.filter(pa.array(mine)), form.problem))
                 for i in np.flatnonzero(mine):
-                    named = _answer(found[i], form.problem) if form.problem.names else ()
-                    written.tally.add(split, named, tagged="tags" in form.problem.answers.values())
+                    named = _answer(found[i], form.problem) if form.problem.labelled else ()
+                    written.tally.add(split, named, tagged=form.problem.tagged)
     parts.close()
     return written
 
@@ -204,9 +204,7 @@ def _seen(row: rules.Row, split: str, form: rules.Form) -> tuple[Any, ...]:
         return FATES.index(fault.reason), b"", 0, 0, splits.NAMED[split], 0, 0, 0, 0, False
     answer = _hash("\n".join(_answer(row, form.problem)))
     text = _text(row.values, form.problem)
-    counts = (
-        len(words) for role, kind in form.problem.inputs.items() if kind == "words" for words in [row.values[role]]
-    )
+    words = [row.values[role] for role, kind in form.problem.inputs.items() if kind == "words"]
     return (
         KEPT,
         duplicates.digest(duplicates.fold(text)),
@@ -216,24 +214,22 @@ def _seen(row: rules.Row, split: str, form: rules.Form) -> tuple[Any, ...]:
         _hash(row.group) if row.group else 0,
         (rules.instant(row.time) or 0) if row.time else 0,
         len(text),
-        sum(counts) or len(text.split()),
+        sum(map(len, words)) or len(text.split()),
         duplicates.is_spaced(text),
     )
 
 
 def _answer(row: rules.Row, problem: Problem) -> list[str]:
     """The answers, as they are compared: of a label set in NFC, and sets of labels in one order."""
-    kinds = problem.answers.values()
-    told = [rules.composed(each or "") if problem.names else each for each in problem.told(row.values)]
-    return sorted(told) if "labels" in kinds else told
+    told = [rules.composed(each or "") if problem.labelled else each for each in problem.told(row.values)]
+    return sorted(told) if "labels" in problem.answers.values() else told
 
 
 def _stratum(row: rules.Row, answer: int, problem: Problem) -> int:
     """What is to be shared out evenly: labels; whether there is an entity; nothing else."""
-    kinds = problem.answers.values()
-    if "tags" in kinds:
+    if problem.tagged:
         return int(any(tag != rules.OUTSIDE for tag in _answer(row, problem)))
-    return answer if "label" in kinds else 0
+    return answer if "label" in problem.answers.values() else 0
 
 
 def _hash(text: str) -> int:
@@ -328,8 +324,10 @@ def _as_found(batch: pa.RecordBatch, i: int) -> Any:
 def _composed(batch: pa.RecordBatch, problem: Problem) -> pa.RecordBatch:
     """The batch with what is of the label set in NFC."""
     for name, kind in problem.answers.items():
+        if kind not in NAMED:
+            continue
         column = batch[name]
-        labels = column if kind == "label" else column.flatten() if kind in NAMED else pa.array([], pa.string())
+        labels = column if kind == "label" else column.flatten()
         if pc.all(pc.string_is_ascii(labels)).as_py() is not False:
             continue
         # not pc.utf8_normalize: its NFC decomposes (pyarrow 25.0)

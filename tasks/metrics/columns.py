@@ -36,6 +36,10 @@ class Columns:
         parts = [computed(self.columns, weights[at : at + step]) for at in range(0, len(weights), step)]
         return np.concatenate(parts)
 
+    @property
+    def support(self) -> dict[str, int]:
+        return {}
+
     def per_class(self, kind: str) -> dict[str, float]:
         return {}
 

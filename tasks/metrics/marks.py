@@ -36,6 +36,11 @@ class Marks(Protocol):
         """Precision, recall or f1 of each class that is true or predicted somewhere; nothing, where there are none."""
         ...
 
+    @property
+    def support(self) -> dict[str, int]:
+        """How often each class is true; nothing, where there are none."""
+        ...
+
     def at(self, rows: npt.NDArray[np.bool_]) -> Self:
         """The marks of these rows alone."""
         ...

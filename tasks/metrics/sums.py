@@ -31,6 +31,10 @@ class Sums:
         sums = self.table.sum(axis=0) if weights is None else weights @ self.table
         return np.asarray(formula(self.formulas, metric)(sums))
 
+    @property
+    def support(self) -> dict[str, int]:
+        return {}
+
     def per_class(self, kind: str) -> dict[str, float]:
         return {}
 

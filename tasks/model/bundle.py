@@ -70,10 +70,9 @@ class Model:
                 rows = [encoded.tokens[spans[place]] for place in places]
                 types = None if encoded.types is None else [encoded.types[spans[place]] for place in places]
                 logits = self.forward(batches.of_rows(rows, self.forward.pad, types)).cpu().numpy()
-                ends = np.cumsum(encoded.lengths[places])
-                for place, row in zip(
-                    places, logits if self.problem.reads == "rows" else np.split(logits, ends[:-1]), strict=True
-                ):
+                ends = np.cumsum(encoded.lengths[places])[:-1]
+                parts = list(logits) if self.problem.reads == "rows" else np.split(logits, ends)
+                for place, row in zip(places, parts, strict=True):
                     found[place] = row
         return found
 

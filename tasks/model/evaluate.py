@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 
 from tasks import recipe, stages
 from tasks.data import examples
-from tasks.metrics import calibration as metrics
-from tasks.metrics.counts import Counts
+from tasks.metrics.calibration import calibration
 from tasks.metrics.intervals import of_one
 from tasks.metrics.marks import Marks
 from tasks.model import hardware, page, pictures
@@ -39,28 +38,27 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
     Raises:
         Corrupt: E-GOLDEN, the bundle does not answer as it was packaged.
     """
-    task = bundle.task
     model = Model.load(stages.checkout(bundle.files, folder / "bundle"), hardware.chosen())
     model.check()
-    exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
+    exam = Exam.read(bundle.task, stages.open_file(checked.files["test.parquet"]))
     sitting = exam.sat_by(model)
     scores = scored(exam.problem, sitting.marks)
     low, high = of_one(sitting.marks, metric, CONFIDENCE, DRAWS, 0)
     confidence = sitting.confidence()
-    calibration = metrics.calibration(*confidence) if confidence else None
-    if calibration:
-        scores["ece"] = calibration["ece"]
+    calibrated = calibration(*confidence) if confidence else None
+    if calibrated:
+        scores["ece"] = calibrated["ece"]
     facts = {
-        "task": task,
+        "task": bundle.task,
         "metric": metric,
         "rows": len(exam.rows),
         "scores": scores,
         "interval": {"low": low, "high": high, "confidence": CONFIDENCE},
         "baselines": baselines(exam, stages.open_file(checked.files["train.parquet"]), bundle.labels),
         "per_class": {kind: sitting.marks.per_class(kind) for kind in ("precision", "recall", "f1")},
-        "support": sitting.marks.support if isinstance(sitting.marks, Counts) else {},
+        "support": sitting.marks.support,
         "slices": by_slice(sitting, metric, how),
-        "calibration": calibration,
+        "calibration": calibrated,
         "truncated": sum(each.truncated for each in sitting.answers),
     }
     write(folder / "report", facts, sitting)
@@ -81,8 +79,7 @@ def scored(problem: Problem, marks: Marks) -> dict[str, float]:
 
 def baselines(exam: Exam, train: Path, labels: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """What answers earn that cost no model."""
-    learned = list(examples.rows(train, exam.problem))
-    found = exam.problem.baselines(learned, exam.rows)
+    found = exam.problem.baselines(examples.rows(train, exam.problem), exam.rows)
     return {
         name: scored(exam.problem, exam.problem.marks(exam.truth, answers, labels)) for name, answers in found.items()
     }
@@ -102,7 +99,7 @@ def write(folder: Path, facts: dict[str, Any], sitting: Sitting) -> None:
     (folder / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False))
     (folder / "report.txt").write_text(sitting.exam.problem.report(sitting.exam.truth, sitting.predicted))
     pq.write_table(predictions(sitting), folder / "predictions.parquet", compression="zstd")
-    if sitting.exam.problem.floored:
+    if sitting.exam.problem.labelled:
         pictures.confusion(sitting, folder / "confusion.png")
     else:
         pictures.scatter(sitting, folder / "scatter.png")

@@ -99,14 +99,16 @@ class Sitting:
         return self.exam.problem.marks(self.exam.truth, self.predicted, labels)
 
     def confidence(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
-        """Probability of each answer, and whether it was right; one a word where words are tagged. None: no answer has
-        a probability of its own."""
-        kinds = set(self.exam.problem.answers.values())
-        if not kinds & {"label", "tags"}:
+        """Probability of each answer, and whether it was right; None: they have no probability of their own.
+
+        Where words are tagged, each tag is an answer.
+        """
+        tagged = self.exam.problem.tagged
+        if not tagged and "label" not in self.exam.problem.answers.values():
             return None
         pairs = list(zip(self.predicted, self.exam.truth, strict=True))
         scores = [each.score for each in self.answers]
-        if "tags" in kinds:
+        if tagged:
             pairs = [pair for guess, true in pairs for pair in zip(guess, true, strict=True)]
             scores = [score for each in scores for score in (each if isinstance(each, list) else [each])]
         return np.array(scores, np.float64), np.array([guess == true for guess, true in pairs])

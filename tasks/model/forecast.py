@@ -275,7 +275,7 @@ def activations(shape: Shape, part: Part, what: recipe.Recipe, device: str) -> i
     half = how.precision == "bf16" or (how.precision == "auto" and device == "cuda")
     single, others = shape.numbers(part.tokens, part.scores, device)
     layer = 4 * single + (2 if half else 4) * others
-    first = what.problem.at == "rows" and shape.kind in FIRST
+    first = what.problem.reads == "rows" and shape.kind in FIRST
     layers: float = shape.layers if how.top_layers is None else how.top_layers
     if first:
         layers = max(0.0, layers - 1)  # the last layer computes one position of a row

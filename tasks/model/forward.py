@@ -208,7 +208,7 @@ def _logits(
     out = model(**given(model, batch, device), **travels)
     found: torch.Tensor = torch.stack([out.start_logits, out.end_logits], -1) if "start_logits" in out else out.logits
     if reads == "rows":
-        return found.reshape(len(batch.lengths), -1)
+        return found
     if packed:
         return found[0]
     found = found[hardware.sent(batch.answered.mask, device).bool()]
@@ -220,8 +220,6 @@ def given(model: PreTrainedModel, batch: batches.Batch, device: str) -> dict[str
     found = {"input_ids": batch.ids, "attention_mask": batch.mask}
     if batch.types is not None and _segments(model) > 1:
         found["token_type_ids"] = batch.types
-    if "MultipleChoice" in type(model).__name__:
-        found = {name: each[None] for name, each in found.items()}  # as one row of many sequences
     if batch.target:
         found |= {"decoder_input_ids": batch.target.ids, "decoder_attention_mask": batch.target.mask}
     return {name: hardware.sent(each, device) for name, each in found.items()}

@@ -15,7 +15,7 @@ from tasks.model.forward import Forward, probe
 from tasks.model.losses import LOSSES
 from tasks.model.prefix import Layers, Prefix
 from tasks.model.world import ALONE, World
-from tasks.problems.contract import ANY, Problem
+from tasks.problems.contract import PLAIN, Objective
 from tasks.recipe import Train
 
 
@@ -24,7 +24,7 @@ class Learner:
 
     Args:
         shard: the rows that it will learn from; embeddings of tokens that do not occur there need no update.
-        problem: what its head answers, and the loss it learns by.
+        objective: what its head answers, and the loss it learns by.
         corruption: of the rows, for a masked language model.
     """
 
@@ -35,17 +35,17 @@ class Learner:
         how: Train,
         device: str = "cpu",
         world: World = ALONE,
-        problem: Problem = ANY,
+        objective: Objective = PLAIN,
         corruption: Corruption | None = None,
     ) -> None:
-        self.how, self.device, self.world, self.problem = how, device, world, problem
+        self.how, self.device, self.world, self.objective = how, device, world, objective
         shares = how.sharding == "full" and world.size > 1
         before = "cpu" if shares else device  # where it stands until no process has to keep all of it
         model = model.to(before).train()  # type: ignore[arg-type]
         self.layers = None if how.top_layers is None else Layers(model, how.top_layers)
         still = self.layers.freeze(model) if self.layers else []
         self.forward = Forward(
-            model, before, hardware.precision(how, device), reads=problem.reads, corruption=corruption
+            model, before, hardware.precision(how, device), reads=objective.reads, corruption=corruption
         )
         if how.recompute:
             recompute(model)
@@ -101,7 +101,7 @@ class Learner:
 
     def loss(self, batch: batches.Batch, labels: int) -> torch.Tensor:
         """The loss of a part of a step that has `labels` labels in all: its share of their mean."""
-        total = LOSSES[self.problem.loss](self.forward(batch), batch, self.how.label_smoothing)
+        total = LOSSES[self.objective.loss](self.forward(batch), batch, self.how.label_smoothing)
         return total / max(1, labels)
 
     @property

@@ -28,7 +28,7 @@ from tasks.model.forward import Forward
 from tasks.model.learner import Learner
 from tasks.model.losses import LOSSES
 from tasks.model.world import ALONE, Short, World
-from tasks.problems.contract import ANY, Problem
+from tasks.problems.contract import PLAIN, Objective
 from tasks.recipe import Train
 
 log = logging.getLogger("vernal.loop")
@@ -184,9 +184,9 @@ def _mixed(seed: int, step: int, rank: int) -> int:
 
 
 def evaluate(
-    forward: Forward, shard: Shard, world: World = ALONE, problem: Problem = ANY
+    forward: Forward, shard: Shard, world: World = ALONE, objective: Objective = PLAIN
 ) -> tuple[float, npt.NDArray[Any]]:
-    """Mean loss over the labels of a split, and what the problem keeps of the outputs: by itself the predicted ids.
+    """Mean loss over the labels of a split, and what is kept of the outputs: by itself the predicted ids.
 
     Returns:
         The loss in nats or squares, and what was kept, (rows, ...) or (tokens, ...) in the order of the shard, of its
@@ -200,7 +200,7 @@ def evaluate(
             rows = parts[number % len(parts)]
             batch = forward.batch(shard, rows)
             logits = forward(batch)
-            said = problem.reduced(logits, batch).cpu()
+            said = objective.reduced(logits, batch).cpu()
             said = said if said.is_floating_point() else said.long()
             places, room = _places(shard, rows, batch, forward)
             if found is None:
@@ -208,7 +208,7 @@ def evaluate(
             if number >= len(parts):
                 continue  # computed for the others' sake, who may need this process's share of the model
             found[torch.from_numpy(places)] = said
-            sums[0] += LOSSES[problem.loss](logits, batch, 0.0).cpu()
+            sums[0] += LOSSES[objective.loss](logits, batch, 0.0).cpu()
             sums[1] += labels_of(shard, rows, forward.corruption)
     assert found is not None
     total, labels = world.total(sums).tolist()

@@ -21,7 +21,7 @@ INK, SOFT, GREEN = "#22312a", "#d8e2da", "#3f7d58"
 def confusion(sitting: Sitting, path: Path) -> None:
     """Share of each true label (rows) that was given each label (columns)."""
     truth, predicted = sitting.exam.truth, sitting.predicted
-    if "tags" in sitting.exam.problem.answers.values():
+    if sitting.exam.problem.tagged:
         truth = [_kind(tag) for row in truth for tag in row]
         predicted = [_kind(tag) for row in predicted for tag in row]
     elif (

@@ -92,7 +92,7 @@ def train(folder: Path, job: Job, world: World) -> Trained:
 
 def in_one_piece(folder: Path, job: Job, rows: shards.Shard, room: Path) -> Learner:
     """A learner in the memory of this host, whom nobody needs to help with its weights."""
-    learner = Learner(model_of(folder, job), rows, job.train, problem=problems.named(job.task))
+    learner = Learner(model_of(folder, job), rows, job.train, objective=problems.named(job.task))
     learner.keep((), room)
     return learner
 

@@ -11,6 +11,8 @@ stored, checked and compared:
     number    float       finite
 """
 
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -50,22 +52,30 @@ class Answerer(Protocol):
     def encoder(self) -> Encoder: ...
 
     def outputs(self, encoded: Encoded) -> list[Floats]:
-        """What the head says of each sequence: (outputs,), or (tokens, outputs) where it reads every token."""
+        """What the head says of each row: (outputs,), or (tokens, outputs) where it reads every token."""
         ...
 
 
-class Problem:
+class Objective:
+    """What a model is trained for, as far as the loop has to know: by itself one label a row, of however many."""
+
+    at: ClassVar[Literal["rows", "tokens", "none"]] = "rows"  # where labels stand; none: targets have them
+    reads: ClassVar[Reads] = "rows"  # of what the head makes outputs: rows; all tokens; those that have a label
+    loss: ClassVar[str] = "cross_entropy"  # of tasks.model.losses
+
+    def reduced(self, logits: Any, batch: Any) -> Any:
+        """What validation keeps of the outputs of a batch (..., outputs), tensors both: the number of the largest."""
+        return logits.argmax(-1)
+
+
+class Problem(Objective, ABC):
     """A kind of problem; its file defines a subclass, and an instance of it as `PROBLEM`."""
 
     inputs: ClassVar[Mapping[str, Kind]]  # roles that a model is given; the default column bears the role's name
     answers: ClassVar[Mapping[str, Kind]] = {}  # roles that it is to tell; none: it is to tell the inputs themselves
     head: ClassVar[str]  # Auto class of transformers
-    at: ClassVar[Literal["rows", "tokens", "none"]] = "rows"  # where labels stand; none: targets have them
-    reads: ClassVar[Reads] = "rows"  # of what the head makes outputs: rows; all tokens; those that have a label
     problem_type: ClassVar[str | None] = None  # as transformers' configs have it, for heads of several losses
-    loss: ClassVar[str] = "cross_entropy"  # of tasks.model.losses
     metrics: ClassVar[tuple[str, ...]]  # of exam and validation; the first is the headline, and tells the best step
-    floored: ClassVar[bool] = False  # whether there are classes, whose precision, recall and f1 may have a floor
 
     @property
     def roles(self) -> dict[str, Kind]:
@@ -73,9 +83,14 @@ class Problem:
         return {**self.inputs, **self.answers}
 
     @property
-    def names(self) -> bool:
-        """Whether its answers are of a label set."""
+    def labelled(self) -> bool:
+        """Whether its answers are of a label set, each of which has a precision and a recall."""
         return any(kind in NAMED for kind in self.answers.values())
+
+    @property
+    def tagged(self) -> bool:
+        """Whether it answers word by word."""
+        return "tags" in self.answers.values()
 
     def fault(self, row: Row) -> str | None:
         """What is wrong with a row although each of its values is right by itself."""
@@ -106,6 +121,7 @@ class Problem:
         """Rows as the model reads them, without their answers."""
         return self.encode(self.columns(rows, answered=False), model.encoder, None)
 
+    @abstractmethod
     def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
         """Rows as tokens, and their answers as the loss wants them.
 
@@ -113,24 +129,19 @@ class Problem:
             rows: role -> pyarrow array; without the answers where `labels` is None.
             labels: the label set, each with its number.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, model: Answerer, rows: Sequence[Row]) -> list[Prediction]:
         """The model's answer to each row."""
-        raise NotImplementedError
 
     def truth(self, row: Row) -> Any:
         """What the answer should have been."""
         (role,) = self.answers
         return row[role]
 
+    @abstractmethod
     def marks(self, truth: Sequence[Any], answers: Sequence[Any], labels: tuple[str, ...]) -> "Marks":
         """What the answers earn."""
-        raise NotImplementedError
-
-    def reduced(self, logits: Any, batch: Any) -> Any:
-        """What validation keeps of the outputs of a batch (..., outputs), tensors both: the number of the largest."""
-        return logits.argmax(-1)
 
     def decoded(self, ids: npt.NDArray[Any], shard: Any, labels: tuple[str, ...]) -> Sequence[Any]:
         """Answers from what validation kept of each row, or token; and from the labels of the shard."""
@@ -141,12 +152,12 @@ class Problem:
         marks = self.marks(truth, answers, ())
         return "".join(f"{metric:<20} {float(marks.score(metric)):10.4f}\n" for metric in self.metrics)
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Answers to `rows` that cost no model: name of the baseline -> answers."""
+    def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+        """Answers to `rows` that cost no model: name of the baseline -> answers; `train` is read once, if at all."""
         return {}
 
 
-ANY = Problem()  # one label a row or token, of however many
+PLAIN = Objective()
 
 
 def stored(kind: Kind) -> Any:
@@ -167,5 +178,5 @@ def texts_of(value: Any, kind: Kind) -> list[str]:
 
 def most_common(values: Iterable[Any]) -> Any:
     """The value that stands most often; of several the smallest."""
-    found, counts = np.unique(np.asarray(list(values)), return_counts=True)
-    return found[counts.argmax()].item()
+    found, _ = max(sorted(Counter(values).items()), key=lambda each: each[1])
+    return found

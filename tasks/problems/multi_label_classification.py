@@ -1,7 +1,6 @@
 """A text has any number of labels, none included: topics, tags, intents that come together."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.encoding import Encoded, Encoder
-from tasks.problems.contract import Answerer, Prediction, Problem, Row
+from tasks.problems.contract import Answerer, Prediction, Problem, Row, most_common
 
 if TYPE_CHECKING:
     from tasks.metrics.marks import Marks
@@ -24,7 +23,6 @@ class MultiLabelClassification(Problem):
     problem_type = "multi_label_classification"
     loss = "binary_cross_entropy"
     metrics = ("micro_f1", "macro_f1", "weighted_f1", "micro_precision", "micro_recall", "accuracy")
-    floored = True
 
     def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
         encoded = encoder.texts(rows["text"].to_pylist())
@@ -64,10 +62,9 @@ class MultiLabelClassification(Problem):
         sides = (hot.transform(side) for side in (truth, answers))
         return str(classification_report(*sides, target_names=hot.classes_, digits=4, zero_division=0))
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
-        sets = [tuple(sorted(row["labels"])) for row in train]
-        common, _ = max(sorted(Counter(sets).items()), key=lambda each: each[1])
-        return {"the most frequent set of labels": [list(common)] * len(rows)}
+    def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+        common = list(most_common(tuple(sorted(row["labels"])) for row in train))
+        return {"the most frequent set of labels": [common] * len(rows)}
 
 
 PROBLEM = MultiLabelClassification()

@@ -1,7 +1,7 @@
 """Two texts have a number together: how near their meanings are, how well the second answers the first."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tasks.problems.contract import Row
@@ -13,7 +13,7 @@ class Similarity(Regression):
 
     inputs = {"text": "text", "pair": "text"}
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
         return {"shared words": [jaccard(row["text"], row["pair"]) for row in rows]}
 
 

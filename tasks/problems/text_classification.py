@@ -1,6 +1,6 @@
 """A text has one label: sentiment, topic, intent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from tasks.problems.contract import Answerer, Prediction, Problem, Row, most_com
 if TYPE_CHECKING:
     from tasks.metrics.marks import Marks
 
-
 MEANS = tuple(f"{mean}_{kind}" for mean in ("micro", "weighted") for kind in ("f1", "precision", "recall"))
 
 
@@ -24,7 +23,6 @@ class TextClassification(Problem):
     answers = {"label": "label"}
     head = "AutoModelForSequenceClassification"
     metrics = ("macro_f1", "accuracy", "macro_precision", "macro_recall", *MEANS)
-    floored = True
 
     def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
         texts = [rows[role].to_pylist() for role in self.inputs]
@@ -49,7 +47,7 @@ class TextClassification(Problem):
 
         return str(classification_report(truth, answers, digits=4, zero_division=0))
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
         return {"the most frequent label": [most_common(row["label"] for row in train)] * len(rows)}
 
 

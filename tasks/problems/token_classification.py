@@ -5,7 +5,7 @@ sub-words and special tokens carry none.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,6 @@ class TokenClassification(Problem):
     at = "tokens"
     reads = "tokens"
     metrics = ("entity_f1", "entity_precision", "entity_recall", "accuracy")
-    floored = True
 
     def fault(self, row: Row) -> str | None:
         words, tags = row["tokens"], row["tags"]
@@ -87,7 +86,7 @@ class TokenClassification(Problem):
             return str(of_entities(*spelled, digits=4, zero_division=0))
         return str(of_tags(*(list(chain.from_iterable(rows)) for rows in (truth, answers)), digits=4, zero_division=0))
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
         tags: dict[str, Counter[str]] = defaultdict(Counter)
         for row in train:
             for word, tag in zip(row["tokens"], row["tags"], strict=True):

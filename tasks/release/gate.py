@@ -30,12 +30,12 @@ def judge(champion: Marks | None, challenger: Marks, metric: str, gate: Gate) ->
     """The verdict over marks of the same rows in the same order; without a champion only the floors speak.
 
     Raises:
-        ValueError: the marks are not of the same rows.
+        ValueError: the marks are not of the same rows and classes.
     """
     broken = broken_floors(challenger, gate)
     if champion is None:
         return Judgement(not broken, None, None, None, tuple(broken or ["there is no champion yet"]))
-    if len(champion) != len(challenger):
+    if (len(champion), champion.support) != (len(challenger), challenger.support):
         raise ValueError(f"champion ({len(champion)} rows) and challenger ({len(challenger)}) sat different exams")
     gained = float(gain(metric, challenger.score(metric), champion.score(metric)))
     low, high = intervals.of_gain(champion, challenger, metric, gate.confidence, gate.draws, gate.seed)

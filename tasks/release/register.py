@@ -44,15 +44,7 @@ def enter(
     with Ledger(settings().ledger_url).lease(f"model:{recipe.name}"):
         run = there.start(recipe.name, run_key, f"{recipe.name} {run_key[7:15]}", tags)
         there.params(run, flat(recipe))
-        number = there.register(
-            recipe.name,
-            key,
-            run,
-            laid_out,
-            recipe.problem.inputs,
-            tags,
-            headline,
-        )
+        number = there.register(recipe.name, key, run, laid_out, recipe.problem.inputs, tags, headline)
         there.point(recipe.name, "challenger", number)
     kept = folder / "version"
     kept.mkdir()

@@ -35,7 +35,7 @@ def fitted(values: Mapping[str, Any], problem: Problem, data: Data) -> Fitted:
     columns = data.columns(problem)
     row = {role: FIT[kind](_present(values, columns[role]), columns[role]) for role, kind in problem.roles.items()}
     if fault := problem.fault(row):
-        raise Unfit("tags-length" if "tags" in problem.roles.values() else "row-form", fault)
+        raise Unfit("tags-length" if problem.tagged else "row-form", fault)
     time, group = _optional(values, data.time), _optional(values, data.group)
     own = (*columns.values(), data.time, data.group)
     extra = {}

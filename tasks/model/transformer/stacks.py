@@ -31,8 +31,6 @@ class PreTrainedTransformer(PreTrainedModel):
     _no_split_modules = ["Layer"]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
 
 
 class Stack(PreTrainedTransformer):

@@ -10,7 +10,7 @@ from tasks import problems
 from tasks.data.shards import IGNORED, Shard
 from tasks.model import architectures, loop
 from tasks.model.learner import Learner
-from tasks.problems.contract import ANY, Problem
+from tasks.problems.contract import PLAIN, Objective
 from tasks.recipe import Architecture, Train
 
 LABELS = ("rose", "tulip", "weed")
@@ -58,14 +58,14 @@ def bert(dropout: float = 0.1) -> PreTrainedModel:
     )
 
 
-def problem(data: Shard) -> Problem:
+def objective(data: Shard) -> Objective:
     """Whose labels these are."""
-    return problems.named("token-classification") if data.at == "tokens" else ANY
+    return problems.named("token-classification") if data.at == "tokens" else PLAIN
 
 
 def learner(model: PreTrainedModel, plan: loop.Plan) -> Learner:
     """The model, made to learn the rows of a plan."""
-    return Learner(model, plan.shard, plan.how, "cpu", problem=problem(plan.shard))
+    return Learner(model, plan.shard, plan.how, "cpu", objective=objective(plan.shard))
 
 
 def plan(data: Shard | None = None, **dials: Any) -> loop.Plan:

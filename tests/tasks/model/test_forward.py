@@ -15,7 +15,7 @@ from tasks.data.shards import At, Shard
 from tasks.model import loop
 from tasks.model.forward import Forward, Way
 from tasks.model.learner import Learner
-from tasks.problems.contract import ANY, Problem
+from tasks.problems.contract import PLAIN, Objective
 from tasks.recipe import Train
 from tests.tasks.model import families, small
 
@@ -39,8 +39,8 @@ def ragged(model: PreTrainedModel, rows: int = 40) -> Shard:
     return Shard(tokens, np.cumsum([0, *map(len, texts)]), labels.astype(np.int32), at)
 
 
-def problem(model: PreTrainedModel) -> Problem:
-    return problems.named("token-classification") if "Token" in type(model).__name__ else ANY
+def objective(model: PreTrainedModel) -> Objective:
+    return problems.named("token-classification") if "Token" in type(model).__name__ else PLAIN
 
 
 def plain_loss(model: PreTrainedModel, shard: Shard, rows: batches.Rows, _epoch: int) -> torch.Tensor:
@@ -79,7 +79,7 @@ def plain_losses(model: PreTrainedModel, shard: Shard, loss_of: LossOf = plain_l
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_each_family_is_computed_in_the_fastest_way_that_is_right(name: str) -> None:
     model = families.built(name)
-    assert Forward(model, "cpu", reads=problem(model).reads).way == families.FAMILIES[name][1]
+    assert Forward(model, "cpu", reads=objective(model).reads).way == families.FAMILIES[name][1]
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
@@ -87,7 +87,7 @@ def test_fifty_steps_have_the_losses_of_a_plain_padded_loop(name: str) -> None:
     model = families.built(name)
     shard = ragged(model)
     expected = plain_losses(families.built(name), shard)
-    learner = Learner(model, shard, TRAIN, "cpu", problem=problem(model))
+    learner = Learner(model, shard, TRAIN, "cpu", objective=objective(model))
     steps = loop.steps(learner, loop.Plan(shard, TRAIN), loop.Progress())
     found = [float(step.loss) for step, _ in zip(steps, range(STEPS), strict=False)]
     assert expected[0] > 1.5 * min(expected)

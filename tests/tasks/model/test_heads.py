@@ -21,7 +21,7 @@ from tasks.model.learner import Learner
 from tasks.model.losses import LOSSES
 from tasks.model.transformer import TransformerConfig
 from tasks.model.transformer import heads as ours
-from tasks.problems.contract import Problem, Reads
+from tasks.problems.contract import Objective, Reads
 from tests.tasks.model.families import BART, GPT2, GROUPED, MODERN, OWN, SIZES, STILL, T5
 from tests.tasks.model.test_forward import STEPS, TRAIN, plain_losses
 
@@ -131,7 +131,13 @@ def classified(batch: batches.Batch) -> Given:
 
 
 def stock_loss(model: PreTrainedModel, given: Given) -> torch.Tensor:
-    """What transformers computes; but where answers start or end, it lets padding take part, which is hidden here."""
+    """What transformers computes; but where answers start or end, it lets padding take part, which is hidden here.
+
+    Choices are asked of its head for them, which has the weights of one for a single label.
+    """
+    if given["input_ids"].dim() == 3:
+        of_choices = hf.BertForMultipleChoice(model.config)
+        return torch.func.functional_call(of_choices, dict(model.named_parameters()), kwargs=given).loss
     out = model(**given)
     if "start_logits" not in out:
         return out.loss
@@ -141,8 +147,8 @@ def stock_loss(model: PreTrainedModel, given: Given) -> torch.Tensor:
     return sum(map(functional.cross_entropy, sides, places)) / 2
 
 
-class Headed(Problem):
-    """A problem of which nothing is said but what its head answers, and by which loss."""
+class Headed(Objective):
+    """What a head answers, and by which loss."""
 
     def __init__(self, reads: Reads, loss: str) -> None:
         self.reads, self.loss = reads, loss  # type: ignore[misc]
@@ -161,7 +167,7 @@ class Head:
     how: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def problem(self) -> Problem:
+    def objective(self) -> Objective:
         return Headed(self.reads, self.loss)
 
     def built(self) -> PreTrainedModel:
@@ -201,7 +207,11 @@ HEADS = {
         "span",
     ),
     "choices": Head(
-        lambda: hf.BertForMultipleChoice(hf.BertConfig(**SIZES, **STILL)), choices, chosen, "rows", "choice"
+        lambda: hf.BertForSequenceClassification(hf.BertConfig(**{**SIZES, "num_labels": 1}, **STILL)),
+        choices,
+        chosen,
+        "rows",
+        "choice",
     ),
     "pairs": Head(lambda: hf.BertForSequenceClassification(hf.BertConfig(**SIZES, **STILL)), pairs, classified, "rows"),
 }
@@ -236,7 +246,7 @@ def test_fifty_steps_have_the_losses_that_transformers_computes_for_padded_rows(
         return stock_loss(model, head.stock(batch))
 
     expected = plain_losses(head.built(), shard, stock)
-    learner = Learner(head.built(), shard, TRAIN, "cpu", problem=head.problem, **head.how)
+    learner = Learner(head.built(), shard, TRAIN, "cpu", objective=head.objective, **head.how)
     assert learner.forward.packs
     steps = loop.steps(learner, loop.Plan(shard, TRAIN, **head.how), loop.Progress())
     found = [float(step.loss) for step, _ in zip(steps, range(STEPS), strict=False)]
@@ -250,7 +260,7 @@ def test_parts_of_a_batch_have_the_loss_of_the_whole(name: str) -> None:
     found = []
     for micro_batch in (None, 1, 3):
         how = TRAIN.model_copy(update={"micro_batch": micro_batch})
-        learner = Learner(head.built(), shard, how, "cpu", problem=head.problem, **head.how)
+        learner = Learner(head.built(), shard, how, "cpu", objective=head.objective, **head.how)
         step = next(loop.steps(learner, loop.Plan(shard, how, **head.how), loop.Progress()))
         found.append(float(step.loss))
     assert found[1:] == pytest.approx([found[0]] * 2, abs=1e-5)
@@ -269,7 +279,8 @@ def test_rows_may_have_choices_of_any_number() -> None:
     for row, size in ((3, 3), (0, 2), (1, 5)):
         alone = batches.padded(shard, np.array([row]), 0)
         with torch.no_grad():
-            expected.append(model(**stacked(alone, -1, size), labels=torch.from_numpy(alone.labels)).loss)
+            given = {**stacked(alone, -1, size), "labels": torch.from_numpy(alone.labels)}
+            expected.append(stock_loss(model, given))
     assert float(LOSSES["choice"](logits, batch)) == pytest.approx(float(sum(expected)), abs=1e-5)
 
 
@@ -303,9 +314,9 @@ def test_the_head_is_computed_where_there_is_a_label_and_nowhere_else(name: str)
 def test_evaluation_in_batches_is_that_of_each_row_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     head, shard = HEADS[name], HEADS[name].rows()
     forward = Forward(head.built(), "cpu", reads=head.reads, **head.how)
-    together = loop.evaluate(forward, shard, problem=head.problem)
+    together = loop.evaluate(forward, shard, objective=head.objective)
     monkeypatch.setitem(batches.AT_ONCE, "cpu", 1)
-    alone = loop.evaluate(forward, shard, problem=head.problem)
+    alone = loop.evaluate(forward, shard, objective=head.objective)
     assert together[0] == pytest.approx(alone[0], abs=1e-5)
     assert (together[1] == alone[1]).all()
 

@@ -177,7 +177,7 @@ def test_evaluation_in_batches_is_that_of_each_row_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     data = small.shard() if task == "text-classification" else small.tagged()
-    forward = Forward(small.encoder(tmp_path, task), "cpu", reads=small.problem(data).reads)
+    forward = Forward(small.encoder(tmp_path, task), "cpu", reads=small.objective(data).reads)
     together = loop.evaluate(forward, data)
     monkeypatch.setitem(batches.AT_ONCE, "cpu", 1)
     alone = loop.evaluate(forward, data)

@@ -12,7 +12,7 @@ from tasks.model import loop
 from tasks.model.learner import Learner
 from tasks.recipe import Train
 from tests.tasks.model import families, test_heads
-from tests.tasks.model.test_forward import problem, ragged
+from tests.tasks.model.test_forward import objective, ragged
 
 KEY_BIASES = ("key.bias", "k_lin.bias", "c_attn.bias")  # have no gradient but rounding: softmax takes no notice of them
 STACKS = ["bert", "bert-tokens", "roberta", "distilbert", "modernbert", "llama", "gpt2"]
@@ -23,7 +23,7 @@ def trained(name: str, top_layers: int, folder: Path | None) -> tuple[list[float
     model = families.built(name)
     how = Train(batch=8, epochs=3, learning_rate=3e-4, precision="fp32", top_layers=top_layers)
     shard = ragged(model)
-    learner = Learner(model, shard, how, "cpu", problem=problem(model))
+    learner = Learner(model, shard, how, "cpu", objective=objective(model))
     if folder:
         learner.keep([shard], folder)
     losses = [float(step.loss) for step in loop.steps(learner, loop.Plan(shard, how), loop.Progress())]
@@ -90,7 +90,7 @@ def test_kept_states_change_no_loss_of_any_head(name: str, top_layers: int, tmp_
         head = test_heads.HEADS[name]
         how = Train(batch=8, epochs=2, learning_rate=3e-4, precision="fp32", top_layers=top_layers)
         shard = head.rows()
-        learner = Learner(head.built(), shard, how, "cpu", problem=head.problem)
+        learner = Learner(head.built(), shard, how, "cpu", objective=head.objective)
         if folder:
             learner.keep([shard], folder)
         return [float(step.loss) for step in loop.steps(learner, loop.Plan(shard, how), loop.Progress())]
@@ -101,12 +101,12 @@ def test_kept_states_change_no_loss_of_any_head(name: str, top_layers: int, tmp_
 def test_a_head_that_is_the_frozen_embedding_does_not_learn_alone() -> None:
     head = test_heads.HEADS["gpt2"]
     with pytest.raises(BadInput, match="gpt2 is its embedding") as refused:
-        Learner(head.built(), head.rows(), Train(top_layers=0), "cpu", problem=head.problem)
+        Learner(head.built(), head.rows(), Train(top_layers=0), "cpu", objective=head.objective)
     assert refused.value.code == "E-LAYERS"
 
 
 def test_rows_that_are_corrupted_anew_are_computed_anew(tmp_path: Path) -> None:
     head = test_heads.HEADS["bert"]
-    learner = Learner(head.built(), head.rows(), Train(top_layers=1), "cpu", problem=head.problem, **head.how)
+    learner = Learner(head.built(), head.rows(), Train(top_layers=1), "cpu", objective=head.objective, **head.how)
     learner.keep([head.rows()], tmp_path)
     assert learner.forward.prefix is None

@@ -22,7 +22,7 @@ TASKS = ("text-classification", "token-classification")
 def learner_of(world: World, task: str, folder: Path, **dials: Any) -> tuple[Learner, loop.Plan]:
     data = small.shard() if task == "text-classification" else small.tagged()
     plan = small.plan(data, launch="torchrun", **dials)
-    return Learner(small.encoder(folder, task, dropout=0.0), data, plan.how, "cpu", world, small.problem(data)), plan
+    return Learner(small.encoder(folder, task, dropout=0.0), data, plan.how, "cpu", world, small.objective(data)), plan
 
 
 def losses(world: World, task: str, folder: Path, dials: dict[str, Any]) -> list[float]:
@@ -68,10 +68,10 @@ def losses_of_heads(world: World, *wanted: tuple[str, str]) -> list[list[float]]
     for name, kind in wanted:
         head, shard = test_heads.HEADS[name], test_heads.HEADS[name].rows()
         how = small.plan(launch="torchrun", sharding=kind, epochs=2, learning_rate=1e-3, micro_batch=5).how
-        learner = Learner(head.built(), shard, how, "cpu", world, head.problem, **head.how)
+        learner = Learner(head.built(), shard, how, "cpu", world, head.objective, **head.how)
         plan = loop.Plan(shard, how, **head.how)
         taken = [float(step.loss) for step in loop.steps(learner, plan, loop.Progress())]
-        found.append([*taken, loop.evaluate(learner.forward, shard, world, head.problem)[0]])
+        found.append([*taken, loop.evaluate(learner.forward, shard, world, head.objective)[0]])
     return found
 
 
