@@ -104,12 +104,12 @@ def package(
     trained: Checkpoint, shards: Shards, checked: Checked, task: recipe.Task, how: recipe.Package
 ) -> Key[Bundle]:
     parents = (trained.digest, shards.digest, checked.digest)
-    return Key("package", 1, Bundle, parents, {"task": task, "package": _dump(how)})
+    return Key("package", 2, Bundle, parents, {"task": task, "package": _dump(how)})
 
 
 def evaluate(bundle: Bundle, checked: Checked, metric: recipe.Metric, exam: recipe.Exam) -> Key[Report]:
     section = {"metric": metric, "slices": list(exam.slices)}
-    return Key("evaluate", 1, Report, (bundle.digest, checked.digest), section)
+    return Key("evaluate", 2, Report, (bundle.digest, checked.digest), section)
 
 
 def register(name: str, bundle: Bundle, report: Report) -> Key[Version]:

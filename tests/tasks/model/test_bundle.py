@@ -136,3 +136,19 @@ def test_another_model_in_the_same_folder_is_caught_by_its_golden_inputs(
     with pytest.raises(Corrupt) as caught:
         bundle.Model.load(folder).check()
     assert caught.value.code == "E-GOLDEN"
+
+
+def test_a_bundle_of_before_answers_were_called_so_can_still_sit_an_exam(texts: makers.Made, tmp_path: Path) -> None:
+    folder = shutil.copytree(texts.folder(texts.bundle, tmp_path), tmp_path / "before")
+    described = json.loads((folder / "bundle.json").read_text())
+    first = [
+        {"input": each["input"]["text"], "label": each["answer"], "score": each["score"]}
+        for each in described["golden"]
+    ]
+    (folder / "bundle.json").unlink()
+    (folder / "bundle.json").write_text(json.dumps({**described, "format": 1, "golden": first}))
+    bundle.Model.load(folder).check()
+    first[0]["label"] = "another"
+    (folder / "bundle.json").write_text(json.dumps({**described, "format": 1, "golden": first}))
+    with pytest.raises(Corrupt, match="E-GOLDEN"):
+        bundle.Model.load(folder).check()

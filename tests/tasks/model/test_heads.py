@@ -287,7 +287,7 @@ def test_rows_may_have_choices_of_any_number() -> None:
 def test_a_row_without_a_label_costs_no_product_with_the_vocabulary_and_has_a_gradient_of_zero() -> None:
     shard = spoken()
     silent = Shard(shard.tokens, shard.offsets, np.full_like(shard.labels, IGNORED), "tokens")
-    learner = Learner(HEADS["llama"].built(), silent, TRAIN, "cpu", problem=HEADS["llama"].objective)
+    learner = Learner(HEADS["llama"].built(), silent, TRAIN, "cpu", objective=HEADS["llama"].objective)
     seen: list[tuple[int, ...]] = []
     learner.model.lm_head.register_forward_hook(lambda _, _given, out: seen.append(tuple(out.shape)))
     loss = learner.loss(learner.forward.batch(silent, np.arange(4)), 0)
