@@ -3,11 +3,7 @@
 import pytest
 
 from tasks.metrics import answers
-from tasks.metrics.sums import Sums
-
-
-def scores(marks: Sums) -> dict[str, float]:
-    return {metric: float(marks.score(metric)) for metric in answers.METRICS}
+from tests.tasks.metrics.scores import scores
 
 
 @pytest.mark.parametrize(
@@ -33,7 +29,7 @@ def scores(marks: Sums) -> dict[str, float]:
     ],
 )
 def test_an_answer_by_hand(truth: str | list[str], predicted: str, exact: float, f1: float) -> None:
-    found = scores(answers.marks([truth], [predicted]))
+    found = scores(answers.marks([truth], [predicted]), answers.METRICS)
     assert found == pytest.approx({"exact_match": exact, "f1": f1})
 
 

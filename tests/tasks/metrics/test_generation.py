@@ -1,14 +1,12 @@
 """Numbers of texts that equal sacreBLEU's and rouge-score's."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from tasks.metrics import generation
-from tasks.metrics.marks import Marks
+from tests.tasks.metrics.scores import scores
 
 TRUTH = [
     "The parcel was left with the neighbour.",
@@ -25,10 +23,6 @@ GUESS = [
 OTHER = ["A neighbour took the parcel.", "Roses need water twice a week.", "12.50 euros with shipping.", "No Sundays."]
 CHINESE = ["今天天气很好。", "我喜欢在公园里散步。", "请给玫瑰浇水。"]
 GUESSED = ["今天的天气很好。", "我喜欢在公园散步。", "请给花浇水。"]
-
-
-def scores(marks: Marks, metrics: Sequence[str]) -> dict[str, float]:
-    return {metric: float(marks.score(metric)) for metric in metrics}
 
 
 def test_the_corpus_has_sacrebleus_scores_and_signature() -> None:

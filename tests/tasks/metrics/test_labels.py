@@ -12,7 +12,8 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from tasks.metrics import calibration as metrics
 from tasks.metrics import entities, labels
-from tasks.metrics.counts import METRICS, Counts
+from tasks.metrics.counts import ENTITIES, METRICS, Counts
+from tests.tasks.metrics.scores import scores
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
@@ -31,15 +32,11 @@ def of_words(truth: list[list[str]], predicted: list[list[str]], tags: tuple[str
     return entities.marks(truth, predicted, tags)
 
 
-def scores(counts: Counts) -> dict[str, float]:
-    return {metric: float(counts.score(metric)) for metric in counts.metrics}
-
-
 @examples(max_examples=150, deadline=None)
 @given(pairs=PAIRS)
 def test_every_score_of_texts_equals_sklearns_absent_classes_included(pairs: list[tuple[str, str]]) -> None:
     truth, predicted = map(list, zip(*pairs, strict=True))
-    found = scores(of_texts(truth, predicted))
+    found = scores(of_texts(truth, predicted), METRICS)
     assert set(found) == set(METRICS)
     assert found["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
     for mean in ("macro", "micro", "weighted"):
@@ -60,7 +57,7 @@ def test_every_class_has_sklearns_scores_and_those_never_seen_have_none(pairs: l
 def test_a_case_on_paper() -> None:
     counts = of_texts(["ant", "ant", "bee", "bee", "bee"], ["ant", "bee", "bee", "bee", "cat"])
     # ant: precision 1/1, recall 1/2; bee: 2/3, 2/3; cat: 0/1, 0/0 = 0
-    assert scores(counts) == pytest.approx(
+    assert scores(counts, METRICS) == pytest.approx(
         {
             "accuracy": 3 / 5,
             "macro_precision": (1 + 2 / 3 + 0) / 3,
@@ -78,7 +75,7 @@ def test_a_case_on_paper() -> None:
 
 def test_an_answer_outside_the_classes_is_wrong_and_belongs_to_no_class() -> None:
     counts = of_texts(["ant", "ant"], ["ant", "wolf"], ("ant", "bee"))
-    assert scores(counts)["accuracy"] == 0.5
+    assert scores(counts, METRICS)["accuracy"] == 0.5
     assert counts.per_class("precision") == {"ant": 1.0}
     assert counts.per_class("recall") == {"ant": 0.5}
 
@@ -87,7 +84,7 @@ def test_an_answer_outside_the_classes_is_wrong_and_belongs_to_no_class() -> Non
 @given(rows=ROWS)
 def test_every_score_of_entities_equals_seqevals(rows: list[list[tuple[str, str]]]) -> None:
     truth, predicted = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
-    found = scores(of_words(truth, predicted))
+    found = scores(of_words(truth, predicted), ENTITIES)
     assert found == pytest.approx(
         {
             "entity_precision": seqeval.precision_score(truth, predicted, zero_division=0),
@@ -112,7 +109,7 @@ def test_an_entity_counts_only_whole_and_with_its_type() -> None:
     truth = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-LOC"]]
     predicted = [["B-PER", "O", "O", "B-LOC"], ["O", "B-PER"]]
     # 3 true, 3 found, 1 right (the first LOC); 4 of 6 words
-    found = scores(of_words(truth, predicted))
+    found = scores(of_words(truth, predicted), ENTITIES)
     assert found == pytest.approx(
         {"entity_precision": 1 / 3, "entity_recall": 1 / 3, "entity_f1": 1 / 3, "accuracy": 4 / 6}
     )

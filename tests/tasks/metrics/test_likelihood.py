@@ -1,16 +1,10 @@
 """Perplexity and its kin, by hand."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
 from tasks.metrics import likelihood
-from tasks.metrics.marks import Marks
-
-
-def scores(marks: Marks, metrics: Sequence[str]) -> dict[str, float]:
-    return {metric: float(marks.score(metric)) for metric in metrics}
+from tests.tasks.metrics.scores import scores
 
 
 def test_a_model_that_guesses_among_eight_has_perplexity_eight() -> None:

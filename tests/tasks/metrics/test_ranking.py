@@ -1,7 +1,5 @@
 """Orders measured as sklearn measures them, ties included, and by hand."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,13 +8,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from tasks.metrics import ranking
-from tasks.metrics.marks import Marks
+from tests.tasks.metrics.scores import scores
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=30)
-
-
-def scores(marks: Marks, metrics: Sequence[str]) -> dict[str, float]:
-    return {metric: float(marks.score(metric)) for metric in metrics}
 
 
 @examples(max_examples=150, deadline=None)
