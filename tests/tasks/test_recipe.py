@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from tasks import problems, recipe
 from tasks.errors import BadInput
 from tasks.metrics.marks import LOWER
-from tasks.recipe import Architecture, Recipe, Section, TrainedTokenizer
+from tasks.recipe import Architecture, Recipe, Section, TrainedTokenizer, reading
 
 SHORT = "name: a\ntask: text-classification\ndata: {source: rows.jsonl}\nmodel: {base: minilm}\n"
 
@@ -42,7 +42,7 @@ def test_a_short_recipe_is_a_whole_one(write: Any) -> None:
 
 
 def sections(section: type[Section]) -> list[type[Section]]:
-    inner = [each for field in section.model_fields.values() for each in recipe._sections(field.annotation)]
+    inner = [each for field in section.model_fields.values() for each in reading._sections(field.annotation)]
     return [section, *(deeper for each in inner for deeper in sections(each))]
 
 

@@ -1,0 +1,49 @@
+"""What to train: a YAML file becomes a frozen, validated, digested Recipe, one section for each step of the data's way.
+
+If changing a value could change the weights or the verdict, it stands here; where things live and how fast they go is
+the matter of `infra.settings`. Every dial has one default, written once, in its section. A task is handed its section,
+not the recipe, so that a new learning rate does not tokenise again.
+"""
+
+from tasks.recipe.reading import load, parse
+from tasks.recipe.sections import (
+    Architecture,
+    Data,
+    Exam,
+    Files,
+    Gate,
+    Metric,
+    Model,
+    Own,
+    Package,
+    Recipe,
+    Rules,
+    Section,
+    SplitBy,
+    Task,
+    Tokens,
+    Train,
+    TrainedTokenizer,
+)
+
+__all__ = [
+    "Architecture",
+    "Data",
+    "Exam",
+    "Files",
+    "Gate",
+    "Metric",
+    "Model",
+    "Own",
+    "Package",
+    "Recipe",
+    "Rules",
+    "Section",
+    "SplitBy",
+    "Task",
+    "Tokens",
+    "Train",
+    "TrainedTokenizer",
+    "load",
+    "parse",
+]
