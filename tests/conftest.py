@@ -1,15 +1,19 @@
 """What every test stands on: a home of its own, no settings of the person who runs it, no network."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from absl import logging as absl
 
 from infra.settings import quiet_prefect, settings
 
 os.environ.pop("PREFECT_API_URL", None)
 quiet_prefect()
+# rouge-score's: when Prefect sets logging up all handlers are closed, and this one takes pytest's stderr along
+absl.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
