@@ -18,6 +18,8 @@ from tasks.model.world import ALONE, World
 from tasks.problems.contract import PLAIN, Objective
 from tasks.recipe import Train
 
+ROUNDING = 1e-6  # that PyTorch's clip_grad_norm_ adds to a norm as well, so that what was clipped is no longer
+
 
 class Learner:
     """A model with its optimizer: AdamW (Loshchilov and Hutter 2019) without decay on biases and norms.
@@ -116,7 +118,7 @@ class Learner:
         """Changes the parameters by their gradients, clipped; the norm of the gradients before clipping."""
         norm = sharding.whole(torch.nn.utils.get_total_norm(self.gradients))
         # the fused step divides by it on its way, as GradScaler has it do: no pass over all gradients to clip them
-        self.optimizer.grad_scale = (norm / self.how.clip).clamp(min=1.0)  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = ((norm + ROUNDING) / self.how.clip).clamp(min=1.0)  # type: ignore[attr-defined]
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
