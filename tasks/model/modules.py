@@ -10,7 +10,7 @@ from tasks.errors import BadInput
 from tasks.records import Digest
 
 KIND = "vernal-own"  # model_type of a config that such a module is built from
-FILE = "own.py"  # name of the file in checkpoints and bundles
+FILE = "modeling.py"  # name of the file in checkpoints and bundles, as repositories of models call such
 
 
 @dataclass(frozen=True)

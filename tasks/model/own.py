@@ -10,8 +10,9 @@ each of which `config` may overrule. It is called as `forward(input_ids, attenti
 rows padded on the right, where the mask is 0; what it makes of a row must not depend on its padding. It returns logits,
 (rows, labels), or (rows, tokens, labels) where tokens are labelled. Buffers and parameters are all that is kept of it.
 
-The source travels with checkpoints and bundles as `own.py`, and its digest in their config, so that the code that runs
-is the code that the recipe's author named. A file stands alone: it may import installed packages, no file beside it.
+The source travels with checkpoints and bundles as `modeling.py`, and its digest in their config, so that the code that
+runs is the code that the recipe's author named. A file stands alone: it may import installed packages, no file beside
+it.
 """
 
 import sys

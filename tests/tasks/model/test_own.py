@@ -119,9 +119,9 @@ def test_a_bundle_answers_the_same_in_a_fresh_process(mine: makers.Made, tmp_pat
 
 def test_the_bundle_lists_the_source_that_it_carries(mine: makers.Made, tmp_path: Path) -> None:
     folder = mine.folder(mine.bundle, tmp_path)
-    assert (folder / "own.py").read_text() == SOURCE
+    assert (folder / "modeling.py").read_text() == SOURCE
     listed = json.loads((folder / "bundle.json").read_text())["module"]
-    assert listed == {"file": "own.py", "digest": mine.bundle.files["own.py"].digest}
+    assert listed == {"file": "modeling.py", "digest": mine.bundle.files["modeling.py"].digest}
 
 
 def test_the_weights_are_those_of_the_users_own_class(mine: makers.Made, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_weights_are_those_of_the_users_own_class(mine: makers.Made, tmp_pat
 def test_a_source_that_was_changed_is_not_run(mine: makers.Made, tmp_path: Path) -> None:
     folder = tmp_path / "changed"
     shutil.copytree(mine.folder(mine.bundle, tmp_path), folder, copy_function=shutil.copyfile)
-    (folder / "own.py").write_text(f"open({str(tmp_path / 'touched')!r}, 'w')")
+    (folder / "modeling.py").write_text(f"open({str(tmp_path / 'touched')!r}, 'w')")
     with pytest.raises(Corrupt, match="E-INTEGRITY"):
         bundle.Model.load(folder)
     assert not (tmp_path / "touched").exists()
@@ -154,7 +154,7 @@ def test_another_source_is_another_base_and_another_place_is_not(tmp_path: Path)
     assert loaded(written(tmp_path / "b")) == first
     assert loaded(written(tmp_path / "c", SOURCE + "\n# tuned\n")) != first
     assert loaded(tmp_path / "a", config={"width": 8}) != first
-    assert set(first.files) == {"config.json", "own.py"}
+    assert set(first.files) == {"config.json", "modeling.py"}
 
 
 def test_looking_at_a_recipe_does_not_run_its_module(home: Path, tmp_path: Path) -> None:
