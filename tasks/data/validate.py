@@ -11,7 +11,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile, copyfileobj
 from typing import Any, NamedTuple
@@ -25,15 +24,24 @@ from numpy.typing import NDArray
 from infra.settings import settings
 from tasks import problems, stages
 from tasks.data import duplicates, rules, splits
+from tasks.data.survey import (
+    BATCH,
+    FATES,
+    KEPT,
+    Survey,
+    answers_of,
+    batches,
+    look,
+    rows_of,
+    some_tag_is_prefixed,
+    texts_of,
+)
 from tasks.errors import BadInput, listed
 from tasks.problems.contract import NAMED, Problem
 from tasks.recipe import Data, Rules, Task
 from tasks.records import Checked, Snapshot, canonical
 from tasks.verb import verb
 
-BATCH = 8192
-KEPT = 0
-FATES = ("kept", *rules.REASONS, "duplicate", "leak-exact", "leak-near")
 DUPLICATE, LEAK_EXACT, LEAK_NEAR = map(FATES.index, ("duplicate", "leak-exact", "leak-near"))
 SHOWN = 10
 LONGEST_FOUND = 1000  # characters of a row in the quarantine; of longer ones the first 200
@@ -58,7 +66,7 @@ def check(snapshot: Snapshot, task: Task, data: Data, wanted: Rules, folder: Pat
     log.info("%d rows of %s", snapshot.rows, ", ".join(sorted(snapshot.inputs)))
     problem = problems.named(task)
     rows = stages.open_file(snapshot.files["rows.parquet"])
-    form = rules.Form.of(problem, data, wanted, prefixed=_some_tag_is_prefixed(rows, problem))
+    form = rules.Form.of(problem, data, wanted, prefixed=some_tag_is_prefixed(rows, problem))
     survey = look(rows, form)
     plan = decide(rows, survey, data, wanted, problem)
     copyfile(stages.open_file(snapshot.files["quarantine.jsonl"]), folder / "quarantine.jsonl")
@@ -75,40 +83,6 @@ def check(snapshot: Snapshot, task: Task, data: Data, wanted: Rules, folder: Pat
     return Checked.of(
         stages.keep(folder), parents=(snapshot.digest,), rows=counts, quarantined=quarantined, labels=labels
     )
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What is remembered of each row; for faulty rows only the fate."""
-
-    fates: NDArray[np.int8]
-    digests: NDArray[np.bytes_]  # of the folded text, 16 bytes
-    answers: NDArray[np.uint64]  # of the label or the tags
-    strata: NDArray[np.uint64]  # of the label, or whether there is an entity
-    named: NDArray[np.int8]
-    groups: NDArray[np.uint64]
-    times: NDArray[np.int64]
-    characters: NDArray[np.int32]
-    words: NDArray[np.int32]
-    spaced: NDArray[np.bool_]
-
-    @property
-    def traits(self) -> splits.Traits:
-        hashes = self.digests.view(np.uint64)[::2]
-        return splits.Traits(self.named, hashes, self.strata.view(np.int64), self.groups, self.times)
-
-
-def look(path: Path, form: rules.Form) -> Survey:
-    """The survey of a file of rows, held against `form`."""
-    columns: tuple[list[Any], ...] = tuple([] for _ in range(10))
-    types = ("i1", "S16", "u8", "u8", "i1", "u8", "i8", "i4", "i4", "?")
-    empty = [np.empty(0, type) for type in types]
-    for _, batch in _batches(path, (*form.problem.roles, "split", "time", "group")):
-        names = batch["split"].to_pylist()
-        seen = [_seen(row, name, form) for row, name in zip(_rows(batch, form.problem), names, strict=True)]
-        for column, values, type in zip(columns, zip(*seen, strict=True), types, strict=True):
-            column.append(np.array(values, type))
-    return Survey(*(np.concatenate([none, *parts]) for none, parts in zip(empty, columns, strict=True)))
 
 
 class Plan(NamedTuple):
@@ -180,9 +154,10 @@ def write(path: Path, plan: Plan, form: rules.Form, folder: Path) -> Written:
     partners = _places(path, plan.partners[plan.partners != duplicates.NONE])
     parts = _Parts(folder, pq.read_schema(path))
     with (folder / "quarantine.jsonl").open("ab") as quarantine:
-        for start, batch in _batches(path):
+        for start, batch in batches(path):
             fates, codes = plan.fates[start : start + len(batch)], plan.splits[start : start + len(batch)]
-            found = _rows(batch, form.problem)
+            found = rows_of(batch, form.problem)
+            named = answers_of(batch, form.problem) if form.problem.labelled else [[]] * len(batch)
             for i in np.flatnonzero(fates != KEPT):
                 reason, detail = _why(plan, start + int(i), found[i], form, partners)
                 place = batch["place"][int(i)].as_py()
@@ -193,47 +168,9 @@ def write(path: Path, plan: Plan, form: rules.Form, folder: Path) -> Written:
                 mine = (fates == KEPT) & (codes == code)
                 parts.add(split, _composed(batch.filter(pa.array(mine)), form.problem))
                 for i in np.flatnonzero(mine):
-                    named = _answer(found[i], form.problem) if form.problem.labelled else ()
-                    written.tally.add(split, named, tagged=form.problem.tagged)
+                    written.tally.add(split, named[i], tagged=form.problem.tagged)
     parts.close()
     return written
-
-
-def _seen(row: rules.Row, split: str, form: rules.Form) -> tuple[Any, ...]:
-    if fault := rules.row_fault(row, form):
-        return FATES.index(fault.reason), b"", 0, 0, splits.NAMED[split], 0, 0, 0, 0, False
-    answer = _hash("\n".join(_answer(row, form.problem)))
-    text = _text(row.values, form.problem)
-    words = [row.values[role] for role, kind in form.problem.inputs.items() if kind == "words"]
-    return (
-        KEPT,
-        duplicates.digest(duplicates.fold(text)),
-        answer,
-        _stratum(row, answer, form.problem),
-        splits.NAMED[split],
-        _hash(row.group) if row.group else 0,
-        (rules.instant(row.time) or 0) if row.time else 0,
-        len(text),
-        sum(map(len, words)) or len(text.split()),
-        duplicates.is_spaced(text),
-    )
-
-
-def _answer(row: rules.Row, problem: Problem) -> list[str]:
-    """The answers, as they are compared: of a label set in NFC, and sets of labels in one order."""
-    told = [rules.composed(each or "") if problem.labelled else each for each in problem.told(row.values)]
-    return sorted(told) if "labels" in problem.answers.values() else told
-
-
-def _stratum(row: rules.Row, answer: int, problem: Problem) -> int:
-    """What is to be shared out evenly: labels; whether there is an entity; nothing else."""
-    if problem.tagged:
-        return int(any(tag != rules.OUTSIDE for tag in _answer(row, problem)))
-    return answer if "label" in problem.answers.values() else 0
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(duplicates.digest(text, 8), "little")
 
 
 def _refuse(plan: Plan, fate: int, partners: NDArray[np.int64]) -> None:
@@ -258,46 +195,18 @@ def _find_leaks(path: Path, plan: Plan, split: int, similarity: float, problem: 
 
 
 def _grams(path: Path, which: NDArray[np.bool_], problem: Problem) -> Iterator[duplicates.Grams]:
-    for start, batch in _batches(path, tuple(problem.inputs)):
+    for start, batch in batches(path, tuple(problem.inputs)):
         mine = which[start : start + len(batch)]
         if mine.any():
-            texts = [duplicates.fold(_text(row, problem)) for row in batch.filter(pa.array(mine)).to_pylist()]
+            texts = [duplicates.fold(text) for text in texts_of(batch.filter(pa.array(mine)), problem)]
             yield duplicates.grams(texts, start + np.flatnonzero(mine))
-
-
-def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Batches of a file of rows (those of `columns` that it has), each with the number of its first row."""
-    start = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH, columns=columns):
-            yield start, batch
-            start += len(batch)
-
-
-def _rows(batch: pa.RecordBatch, problem: Problem) -> list[rules.Row]:
-    values = batch.select(list(problem.roles)).to_pylist()
-    rest = (batch[name].to_pylist() for name in ("time", "group"))
-    return [rules.Row(*each) for each in zip(values, *rest, strict=True)]
-
-
-def _text(row: Mapping[str, Any], problem: Problem) -> str:
-    return " ".join(text or "" for text in problem.said(row))
-
-
-def _some_tag_is_prefixed(path: Path, problem: Problem) -> bool:
-    tags = next((role for role, kind in problem.answers.items() if kind == "tags"), None)
-    if tags is None:
-        return False
-    with pq.ParquetFile(path) as file:
-        batches = file.iter_batches(batch_size=BATCH, columns=[tags])
-        return any(pc.any(pc.match_substring(batch[tags].flatten(), "-")).as_py() for batch in batches)
 
 
 def _places(path: Path, rows: NDArray[np.int64]) -> dict[int, str]:
     """Where these rows were found: row -> place."""
     wanted = np.unique(rows)
     found: dict[int, str] = {}
-    for start, batch in _batches(path, ["place"]) if len(wanted) else ():
+    for start, batch in batches(path, ["place"]) if len(wanted) else ():
         mine = wanted[slice(*np.searchsorted(wanted, [start, start + len(batch)]))]
         found.update(zip(mine.tolist(), batch["place"].take(pa.array(mine - start)).to_pylist(), strict=True))
     return found

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -77,17 +78,17 @@ class Problem(Objective, ABC):
     problem_type: ClassVar[str | None] = None  # as transformers' configs have it, for heads of several losses
     metrics: ClassVar[tuple[str, ...]]  # of exam and validation; the first is the headline, and tells the best step
 
-    @property
+    @cached_property
     def roles(self) -> dict[str, Kind]:
         """All roles of a row, inputs first."""
         return {**self.inputs, **self.answers}
 
-    @property
+    @cached_property
     def labelled(self) -> bool:
         """Whether its answers are of a label set, each of which has a precision and a recall."""
         return any(kind in NAMED for kind in self.answers.values())
 
-    @property
+    @cached_property
     def tagged(self) -> bool:
         """Whether it answers word by word."""
         return "tags" in self.answers.values()
