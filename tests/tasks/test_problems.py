@@ -55,9 +55,7 @@ def rows_of(task: str, count: int = 300) -> list[dict[str, Any]]:
         return [
             {"text": a["text"], "pair": b["text"], "score": score[a["label"]] + score[b["label"]]} for a, b in pairs
         ]
-    if task == "long":
-        return [{"said": row["text"], "label": str(len(row["text"].split()) > 8)} for row in found]
-    return list(found) if task == "text-classification" else list(makers.sentences(count))
+    return [{"said": row["text"], "label": str(len(row["text"].split()) > 8)} for row in found]
 
 
 @pytest.fixture
