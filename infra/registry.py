@@ -355,15 +355,15 @@ class Registry:
 
 
 def _signature(inputs: Mapping[str, str]) -> Any:
-    """A column for each input, texts or lists of words; what comes out is of the problem's kind and has no one type."""
+    """A column for each input, of its kind; what comes out is of the problem's kind and has no one type."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import Array, Object, Property
 
     text = DataType.string
-    return ModelSignature(
-        Schema([ColSpec(Array(text) if kind == "words" else text, role) for role, kind in inputs.items()])
-    )
+    turn = Object([Property("role", text), Property("content", text)])
+    several = {"words": Array(text), "texts": Array(text), "turns": Array(turn)}
+    return ModelSignature(Schema([ColSpec(several.get(kind, text), role) for role, kind in inputs.items()]))
 
 
 def _allowed(text: str, pattern: re.Pattern[str]) -> None:

@@ -35,14 +35,16 @@ class Encoded:
     """Rows as a model reads them, one after another."""
 
     tokens: npt.NDArray[np.uint32]  # (tokens,)
-    lengths: npt.NDArray[np.int64]  # (rows,)
+    lengths: npt.NDArray[np.int64]  # (sequences,)
     truncated: Flags  # (rows,) whether a row was cut
     labels: npt.NDArray[Any] | None = None  # (rows,), (rows, k) or (tokens,)
     types: npt.NDArray[np.uint8] | None = None  # (tokens,) 1 in the second of two texts
     origin: Ints | None = None  # (tokens,) number of the word that begins here, or -1
+    rows: Ints | None = None  # (sequences,) the row of each, where a row may be several
+    target: "Encoded | None" = None  # what a decoder is given for each row, with labels (tokens,)
 
     def spans(self) -> list[slice]:
-        """Where the tokens of each row stand."""
+        """Where the tokens of each sequence stand."""
         ends = np.cumsum(self.lengths)
         return [slice(int(end - length), int(end)) for end, length in zip(ends, self.lengths, strict=True)]
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.problems import Problem
+from tasks.problems.contract import texts_of
 
 BATCH = 4096  # rows at once; enough for a tokenizer to keep two threads busy
 
@@ -31,5 +32,7 @@ def texts(table: Path, problem: Problem) -> Iterator[str]:
     """What a tokenizer learns from: the texts of a checked split, words joined by blanks."""
     for row in rows(table, problem):
         for role, kind in problem.roles.items():
-            if kind in ("text", "words"):
-                yield " ".join(row[role]) if kind == "words" else row[role]
+            if kind == "words":
+                yield " ".join(row[role])
+            elif kind in ("text", "texts", "turns"):
+                yield from texts_of(row[role], kind)

@@ -46,14 +46,23 @@ class Lengths(NamedTuple):
 
 def of_shards(record: Shards) -> Lengths:
     """Those of rows that are tokenised."""
-    offsets, tokens, shape = (
-        stages.open_file(record.files[f"train/{name}"]) for name in ("offsets.bin", "tokens.bin", "shard.json")
+
+    def opened(name: str) -> Path | None:
+        return stages.open_file(record.files[name]) if (name := f"train/{name}") in record.files else None
+
+    tokens, shape, begins, groups, targets = map(
+        opened, ("tokens.bin", "shard.json", "offsets.bin", "groups.bin", "target/offsets.bin")
     )
-    kind = shards.token_type(shape)
-    seen = np.unique(np.memmap(tokens, kind, mode="r")[:COUNTED])
-    lengths = np.diff(np.fromfile(offsets, np.int64)).astype(np.int64)
+    assert tokens
+    assert shape
+    assert begins
+    seen = np.unique(np.memmap(tokens, shards.token_type(shape), mode="r")[:COUNTED])
+    offsets = np.fromfile(begins, np.int64)
+    lengths = np.diff(offsets[np.fromfile(groups, np.int64)] if groups else offsets)
+    if targets:
+        lengths += np.diff(np.fromfile(targets, np.int64))
     told = "as the shards have them"
-    return Lengths(lengths, record.rows["train"], record.tokens, len(seen), record.vocabulary, told)
+    return Lengths(lengths, len(lengths), record.tokens, len(seen), record.vocabulary, told)
 
 
 def of_source(recipe: Recipe, parts: list[sources.Part], own: bytes | None) -> Lengths:
@@ -131,9 +140,15 @@ def _encoder(recipe: Recipe, said: list[Said], own: bytes | None) -> Encoder | N
 
 
 def _of_sample(recipe: Recipe, said: list[Said], rows: dict[Split, float], encoder: Encoder) -> Lengths:
-    encoded = recipe.problem.encode(recipe.problem.columns(said, answered=False), encoder, None)
+    problem = recipe.problem
+    encoded = problem.encode(problem.columns(said, answered=True), encoder, None if problem.labelled else {})
     lengths = encoded.lengths
     ids = [encoded.tokens[at].tolist() for at in encoded.spans()]
+    if problem.grouped:
+        lengths = np.bincount(np.asarray(encoded.rows), lengths).astype(np.int64)
+    if encoded.target:
+        lengths = lengths + encoded.target.lengths
+    rows = {split: count * len(lengths) / len(said) for split, count in rows.items()}
     tokens = {split: int(count * lengths.mean()) for split, count in rows.items()}
     wanted = recipe.tokens.tokenizer
     vocabulary = encoder.tokenizer.get_vocab_size() if wanted == "base" else wanted.vocabulary

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from tasks import recipe
 from tasks.errors import listed
-from tasks.problems.contract import Problem
+from tasks.problems.contract import Problem, texts_of
 from tasks.records import Split
 
 REASONS = (
@@ -113,8 +113,9 @@ def spelled(microseconds: int) -> str:
 
 def _text_fault(row: Row, form: Form) -> Fault | None:
     for role, kind in form.problem.roles.items():
-        if kind in ("text", "words"):
-            text = row.values[role] or "" if kind == "text" else " ".join(word or "" for word in row.values[role] or ())
+        if kind in ("text", "words", "texts", "turns"):
+            value = row.values[role]
+            text = value or "" if kind == "text" else " ".join(each or "" for each in texts_of(value or (), kind))
             if len(text) > form.max_characters:
                 return Fault("text-long", f"{len(text):,} characters > {form.max_characters:,}")
             if not _VISIBLE.search(text):

@@ -22,14 +22,13 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tasks.encoding import IGNORED
+from tasks.encoding import IGNORED, Encoded
 
 __all__ = ["IGNORED", "Shard", "Writer", "read", "token_type"]
 
 Ints = npt.NDArray[np.integer]
 Labels = npt.NDArray[Any]  # int32, or float32
 At = Literal["rows", "tokens", "none"]
-Triple = tuple[Ints, Ints, Ints]  # tokens, lengths and labels of targets
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Writer:
         labels: Labels | None = None,
         types: Ints | None = None,
         groups: Ints | None = None,
-        target: Triple | None = None,
+        target: Encoded | None = None,
     ) -> None:
         """A batch of rows, one after another.
 
@@ -125,7 +124,7 @@ class Writer:
             labels: (rows,), (rows, k) or (tokens,).
             types: segment of each token, (tokens,).
             groups: sequences of each row, (rows,), where rows are several; of all batches or of none.
-            target: tokens, lengths and labels (tokens,) of each row's target; of all batches or of none.
+            target: that of each row, with labels (tokens,); of all batches or of none.
 
         Raises:
             OverflowError: an id does not fit a vocabulary of the size that was told.
@@ -150,7 +149,7 @@ class Writer:
             self.files["groups"].write((self.sequences + np.cumsum(groups)).astype(np.int64).tobytes())
         if target is not None:
             self.target = self.target or Writer(self.folder / "target", self.vocabulary, "tokens")
-            self.target.append(*target)
+            self.target.append(target.tokens, target.lengths, target.labels)
         self.rows += len(lengths) if groups is None else len(groups)
         self.sequences += len(lengths)
         self.tokens += len(tokens)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.data import duplicates, rules, splits
 from tasks.problems.contract import NAMED, Kind, Problem
+from tasks.problems.contract import texts_of as texts_in
 
 BATCH = 8192
 KEPT = 0
@@ -89,14 +90,16 @@ def texts_of(batch: pa.RecordBatch, problem: Problem) -> list[str]:
 
 
 def _joined(values: list[Any], kind: Kind) -> list[str]:
-    if kind == "words":
-        return [" ".join(word or "" for word in row or ()) for row in values]
-    return [text or "" for text in values]
+    if kind == "text":
+        return [text or "" for text in values]
+    return [" ".join(text or "" for text in texts_in(row or (), kind)) for row in values]
 
 
 def answers_of(batch: pa.RecordBatch, problem: Problem) -> list[list[str]]:
     """The answers of each row as they are compared: of a label set in NFC, and sets of labels in one order."""
     roles = [_compared(batch[role].to_pylist(), kind) for role, kind in problem.answers.items()]
+    if not roles:
+        return [[]] * len(batch)
     return roles[0] if len(roles) == 1 else [list(chain.from_iterable(row)) for row in zip(*roles, strict=True)]
 
 
@@ -106,7 +109,7 @@ def _compared(values: list[Any], kind: Kind) -> list[list[str]]:
     if kind in NAMED:
         rows = [[rules.composed(name or "") for name in row or ()] for row in values]
         return [sorted(row) for row in rows] if kind == "labels" else rows
-    return [[str(value)] for value in values]
+    return [texts_in(value, kind) for value in values]
 
 
 def _hash(text: str) -> int:

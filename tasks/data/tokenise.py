@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from tasks import problems, recipe, stages
@@ -102,8 +103,8 @@ def encode_split(table: Path, folder: Path, encoder: Encoder, label_ids: dict[st
     with shards.Writer(folder, encoder.tokenizer.get_vocab_size(), problem.at) as writer:
         for rows in examples.columns(table, problem):
             batch = problem.encode(rows, encoder, label_ids)
-            assert batch.labels is not None
-            writer.append(batch.tokens, batch.lengths, batch.labels, batch.types)
+            groups = np.bincount(np.asarray(batch.rows)) if problem.grouped else None
+            writer.append(batch.tokens, batch.lengths, batch.labels, batch.types, groups, batch.target)
             count.truncated += int(batch.truncated.sum())
         count.tokens = writer.tokens
     return count

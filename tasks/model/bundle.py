@@ -19,7 +19,7 @@ from tasks.encoding import Encoded, Encoder
 from tasks.errors import Corrupt
 from tasks.model import architectures, hardware
 from tasks.model.forward import Forward
-from tasks.problems.contract import Floats, Prediction, Problem
+from tasks.problems.contract import Floats, Prediction, Problem, Row
 
 GOLDEN_TOLERANCE = 1e-3  # of a probability or a number: what another kind of processor may differ by
 
@@ -58,10 +58,14 @@ class Model:
         only = next(iter(self.problem.inputs))
         return self.problem.answer(self, [row if isinstance(row, Mapping) else {only: row} for row in rows])
 
-    def outputs(self, encoded: Encoded) -> list[Floats]:
-        """What the head says of each row: (outputs,), or (tokens, outputs).
+    def sit(self, rows: Sequence[Row]) -> list[Prediction]:
+        """The answer to each row of an exam, in their order."""
+        return self.problem.examined(self, rows) if rows else []
 
-        Rows of near length are computed together.
+    def outputs(self, encoded: Encoded) -> list[Floats]:
+        """What the head says of each sequence: (outputs,), or (tokens, outputs).
+
+        Those of near length are computed together.
         """
         found: list[Floats] = [np.empty(0)] * len(encoded.lengths)
         spans = encoded.spans()
@@ -82,7 +86,7 @@ class Model:
         Raises:
             Corrupt: E-GOLDEN, an output is not the one that the bundle was packaged with.
         """
-        for golden, now in zip(self.golden, self.predict([each["input"] for each in self.golden]), strict=True):
+        for golden, now in zip(self.golden, self.sit([each["input"] for each in self.golden]), strict=True):
             if not (_same(golden["answer"], now.answer) and _same(golden["score"], now.score)):
                 raise Corrupt(
                     "E-GOLDEN",
@@ -101,6 +105,8 @@ def _same(one: Any, other: Any) -> bool:
     """Whether two answers, or their scores, are the same but for what processors differ by."""
     if isinstance(one, float) and isinstance(other, float):
         return bool(np.isclose(one, other, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_same, one, other))
     return bool(one == other)

@@ -44,8 +44,7 @@ class Exam:
 
     def sat_by(self, model: Model) -> "Sitting":
         """The model's answers to all rows."""
-        asked = [{role: row[role] for role in self.problem.inputs} for row in self.rows]
-        return Sitting(self, tuple(model.predict(asked)), model.labels)
+        return Sitting(self, tuple(model.sit([self.problem.asked(row) for row in self.rows])), model.labels)
 
     def slices(self, columns: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
         """Named parts of the rows: quarters by length, and the frequent values of other columns."""

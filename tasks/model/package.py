@@ -38,7 +38,7 @@ def pack(
             convert(there / name, made / name, how.precision)
     describe(made, data, task, how.precision, golden=[])
     inputs = golden_inputs(stages.open_file(checked.files["validation.parquet"]), problems.named(task), how.golden)
-    answers = bundle.Model.load(made).predict(inputs)
+    answers = bundle.Model.load(made).sit(inputs)
     pairs = zip(inputs, answers, strict=True)
     golden = [{"input": row, "answer": answer.answer, "score": answer.score} for row, answer in pairs]
     describe(made, data, task, how.precision, golden)
@@ -83,6 +83,5 @@ def describe(folder: Path, data: Shards, task: recipe.Task, precision: str, gold
 
 
 def golden_inputs(validation: Path, problem: Problem, count: int) -> list[dict[str, Any]]:
-    """The first rows of the validation split, without their answers."""
-    first = islice(examples.rows(validation, problem), count)
-    return [{role: row[role] for role in problem.inputs} for row in first]
+    """The first rows of the validation split, as an exam shows them."""
+    return [problem.asked(row) for row in islice(examples.rows(validation, problem), count)]

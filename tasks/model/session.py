@@ -3,12 +3,10 @@
 import logging
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from types import FrameType
-from typing import Any
 
 from infra.settings import settings
 from tasks import recipe
@@ -42,19 +40,12 @@ class Watch:
     ) -> None:
         self.world = world
         self.forward, self.shard, self.labels, self.problem = forward, shard, labels, problem
-        self.metric = metric or problem.metrics[0]
-
-    @cached_property
-    def truth(self) -> Sequence[Any]:
-        """The answers that the split wants."""
-        return self.problem.decoded(self.shard.labels, self.shard, self.labels)
+        self.metric = metric or problem.watched[0]
 
     def scores(self) -> dict[str, float]:
         """Loss and metrics of the model as it is now."""
         loss, kept = loop.evaluate(self.forward, self.shard, self.world, self.problem)
-        answers = self.problem.decoded(kept, self.shard, self.labels)
-        marks = self.problem.marks(self.truth, answers, self.labels)
-        return {"loss": loss, **{metric: float(marks.score(metric)) for metric in self.problem.metrics}}
+        return {"loss": loss, **self.problem.watch(loss, kept, self.shard, self.labels)}
 
     def better(self, scores: dict[str, float], best: float | None) -> bool:
         """Whether this evaluation beats the best one."""

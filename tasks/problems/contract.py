@@ -9,6 +9,10 @@ stored, checked and compared:
     labels    list[str]   any number of the label set, none included
     tags      list[str]   one of the label set for each of the words
     number    float       finite
+    texts     list[str]   several texts, such as the choices of a question
+    place     int         the number of one of the texts, from 0
+    spans     list[dict]  passages of a text: `text`, and `start`, the number of its first character
+    turns     list[dict]  what was said one after another: `role`, who said it, and `content`
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +30,7 @@ from tasks.encoding import Encoded, Encoder
 if TYPE_CHECKING:
     from tasks.metrics.marks import Marks
 
-Kind = Literal["text", "words", "label", "labels", "tags", "number"]
+Kind = Literal["text", "words", "label", "labels", "tags", "number", "texts", "place", "spans", "turns"]
 Reads = Literal["rows", "tokens", "read"]
 Row = Mapping[str, Any]  # role -> value
 Floats = npt.NDArray[np.floating[Any]]
@@ -53,7 +57,7 @@ class Answerer(Protocol):
     def encoder(self) -> Encoder: ...
 
     def outputs(self, encoded: Encoded) -> list[Floats]:
-        """What the head says of each row: (outputs,), or (tokens, outputs) where it reads every token."""
+        """What the head says of each sequence: (outputs,), or (tokens, outputs) where it reads every token."""
         ...
 
 
@@ -63,6 +67,7 @@ class Objective:
     at: ClassVar[Literal["rows", "tokens", "none"]] = "rows"  # where labels stand; none: targets have them
     reads: ClassVar[Reads] = "rows"  # of what the head makes outputs: rows; all tokens; those that have a label
     loss: ClassVar[str] = "cross_entropy"  # of tasks.model.losses
+    corrupted: ClassVar[bool] = False  # whether it is to tell tokens that are hidden from it
 
     def reduced(self, logits: Any, batch: Any) -> Any:
         """What validation keeps of the outputs of a batch (..., outputs), tensors both: the number of the largest."""
@@ -75,8 +80,10 @@ class Problem(Objective, ABC):
     inputs: ClassVar[Mapping[str, Kind]]  # roles that a model is given; the default column bears the role's name
     answers: ClassVar[Mapping[str, Kind]] = {}  # roles that it is to tell; none: it is to tell the inputs themselves
     head: ClassVar[str]  # Auto class of transformers
+    grouped: ClassVar[bool] = False  # whether the sequences of a row belong together, or are rows to learn from each
     problem_type: ClassVar[str | None] = None  # as transformers' configs have it, for heads of several losses
-    metrics: ClassVar[tuple[str, ...]]  # of exam and validation; the first is the headline, and tells the best step
+    metrics: ClassVar[tuple[str, ...]]  # of the exam; the first is the headline
+    reveals: ClassVar[bool] = False  # whether an exam asks how probable the truth is, and so has to show it
 
     @cached_property
     def roles(self) -> dict[str, Kind]:
@@ -92,6 +99,11 @@ class Problem(Objective, ABC):
     def tagged(self) -> bool:
         """Whether it answers word by word."""
         return "tags" in self.answers.values()
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The metrics that validation tells while a model learns; the first tells the best step."""
+        return self.metrics
 
     def fault(self, row: Row) -> str | None:
         """What is wrong with a row although each of its values is right by itself."""
@@ -135,6 +147,14 @@ class Problem(Objective, ABC):
     def answer(self, model: Answerer, rows: Sequence[Row]) -> list[Prediction]:
         """The model's answer to each row."""
 
+    def asked(self, row: Row) -> dict[str, Any]:
+        """What an exam shows of a row."""
+        return {role: row[role] for role in (self.roles if self.reveals else self.inputs)}
+
+    def examined(self, model: Answerer, rows: Sequence[Row]) -> list[Prediction]:
+        """What the model answers in an exam, if that is not what it answers otherwise."""
+        return self.answer(model, rows)
+
     def truth(self, row: Row) -> Any:
         """What the answer should have been."""
         (role,) = self.answers
@@ -143,6 +163,12 @@ class Problem(Objective, ABC):
     @abstractmethod
     def marks(self, truth: Sequence[Any], answers: Sequence[Any], labels: tuple[str, ...]) -> "Marks":
         """What the answers earn."""
+
+    def watch(self, loss: float, kept: npt.NDArray[Any], shard: Any, labels: tuple[str, ...]) -> dict[str, float]:
+        """The metrics of validation, from its mean loss and what was kept of each row, or token, of the shard."""
+        truth, answers = (self.decoded(ids, shard, labels) for ids in (shard.labels, kept))
+        marks = self.marks(truth, answers, labels)
+        return {metric: float(marks.score(metric)) for metric in self.watched}
 
     def decoded(self, ids: npt.NDArray[Any], shard: Any, labels: tuple[str, ...]) -> Sequence[Any]:
         """Answers from what validation kept of each row, or token; and from the labels of the shard."""
@@ -165,16 +191,23 @@ def stored(kind: Kind) -> Any:
     """The type of Arrow in which values of a kind are kept."""
     import pyarrow as pa
 
-    if kind == "number":
-        return pa.float64()
-    return pa.string() if kind in ("text", "label") else pa.list_(pa.string())
+    text = pa.string()
+    single = {"text": text, "label": text, "number": pa.float64(), "place": pa.int64()}
+    parts = {"spans": {"text": text, "start": pa.int64()}, "turns": {"role": text, "content": text}}
+    if kind in parts:
+        return pa.list_(pa.struct(parts[kind]))
+    return single.get(kind) or pa.list_(text)
 
 
 def texts_of(value: Any, kind: Kind) -> list[str]:
     """The texts in a value."""
     if kind in ("text", "label"):
         return [value]
-    return [str(value)] if kind == "number" else list(value)
+    if kind in ("number", "place"):
+        return [str(value)]
+    if kind in ("spans", "turns"):
+        return [part["text" if kind == "spans" else "content"] for part in value]
+    return list(value)
 
 
 def most_common(values: Iterable[Any]) -> Any:

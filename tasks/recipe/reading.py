@@ -129,7 +129,7 @@ def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
                 f"unknown key{_meant(role, keys)}; columns of {recipe.task}: {', '.join(problem.roles)}",
             )
     for section, metric, known in (
-        ("train", recipe.train.metric, (*problem.metrics, "loss")),
+        ("train", recipe.train.metric, (*problem.watched, "loss")),
         ("exam", recipe.exam.metric, problem.metrics),
     ):
         if metric not in (None, *known):

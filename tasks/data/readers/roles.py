@@ -134,6 +134,35 @@ def _sound(strings: Iterable[str]) -> int:
     return len(together)
 
 
+def _place(value: Any, column: str) -> int:
+    number = _number(value, column)
+    if number != int(number):
+        raise _mistyped(value, column, "a whole number")
+    return int(number)
+
+
+def _spans(value: Any, column: str) -> list[dict[str, Any]]:
+    """Passages one by one, or as SQuAD has them: a list of texts and one of where they begin."""
+    if isinstance(value, Mapping):
+        texts, starts = (_list(value.get(key), f"{column}.{key}") for key in ("text", "answer_start"))
+        if len(texts) != len(starts):
+            raise Unfit("type", f"{column!r} has {len(texts)} texts and {len(starts)} starts")
+        value = [{"text": text, "start": start} for text, start in zip(texts, starts, strict=True)]
+    passages = [_parts(each, column, "text", "start") for each in _list(value, column)]
+    return [{"text": _string(text, column), "start": _place(start, column)} for text, start in passages]
+
+
+def _turns(value: Any, column: str) -> list[dict[str, Any]]:
+    messages = [_parts(each, column, "role", "content") for each in _list(value, column)]
+    return [{"role": _string(role, column), "content": _string(content, column)} for role, content in messages]
+
+
+def _parts(value: Any, column: str, *keys: str) -> list[Any]:
+    if not isinstance(value, Mapping) or any(key not in value for key in keys):
+        raise _mistyped(value, column, f"a mapping with {' and '.join(keys)}")
+    return [value[key] for key in keys]
+
+
 FIT: dict[Kind, Callable[[Any, str], Any]] = {
     "text": _string,
     "words": _strings,
@@ -141,4 +170,8 @@ FIT: dict[Kind, Callable[[Any, str], Any]] = {
     "labels": _answers,
     "tags": _answers,
     "number": _number,
+    "texts": _strings,
+    "place": _place,
+    "spans": _spans,
+    "turns": _turns,
 }

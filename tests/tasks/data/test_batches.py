@@ -11,6 +11,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tasks.data import batches, shards
+from tasks.encoding import Encoded
 from tests import makers
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=300).map(np.array)
@@ -120,7 +121,8 @@ def test_sequences_of_a_row_come_together_with_their_segments_and_the_number_of_
 
 def test_a_batch_with_targets_has_their_labels_and_is_read_where_there_are_some(tmp_path: Path) -> None:
     with shards.Writer(tmp_path / "rows", 100, "none") as writer:
-        target = np.array([1, 5, 6, 1, 7]), np.array([3, 2]), np.array([5, 6, 2, -100, 2])
+        tokens, labels = np.array([1, 5, 6, 1, 7], np.uint32), np.array([5, 6, 2, -100, 2])
+        target = Encoded(tokens, np.array([3, 2]), np.zeros(2, bool), labels)
         writer.append(np.array([9, 8, 9]), np.array([1, 2]), target=target)
     found = batches.labelled(batches.padded(shards.read(tmp_path / "rows"), np.array([1, 0]), pad=0))
     assert found.ids.tolist() == [[8, 9], [9, 0]]

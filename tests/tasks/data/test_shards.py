@@ -10,6 +10,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tasks.data import shards
+from tasks.encoding import Encoded
 from tests import makers
 
 ROWS = st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=12), min_size=1, max_size=30)
@@ -76,7 +77,8 @@ def test_segments_are_written_only_when_there_is_more_than_one(tmp_path: Path) -
 def test_a_target_has_as_many_rows_and_a_label_at_each_of_its_tokens(tmp_path: Path) -> None:
     with shards.Writer(tmp_path / "train", 1000, "none") as writer:
         for first in (5, 7):
-            target = np.array([0, first, 0]), np.array([2, 1]), np.array([first, 1, 1])
+            tokens, labels = np.array([0, first, 0], np.uint32), np.array([first, 1, 1])
+            target = Encoded(tokens, np.array([2, 1]), np.zeros(2, bool), labels)
             writer.append(np.arange(3), np.array([1, 2]), target=target)
     read = shards.read(tmp_path / "train")
     assert read.target is not None
