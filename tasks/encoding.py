@@ -9,7 +9,7 @@ here, as the library would do it.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,8 @@ class Encoder:
 
     tokenizer: "Tokenizer"
     length: int
+    end: int | None = None  # the token that the model ends a text with, where the tokenizer adds none
+    start: int | None = None  # the token that the model's decoder is given first; none: the first special token
 
     def texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
         """Texts, or pairs of them, of which the longer is cut.
@@ -99,6 +101,78 @@ class Encoder:
             origin=np.insert(origin[kept], around, -1),
         )
 
+    def blocks(self, texts: Sequence[str], *, whole: bool) -> Encoded:
+        """Texts in blocks of at most `length` tokens, of which nothing is cut; `rows` is the text of each.
+
+        Args:
+            whole: each block has the special tokens of a row; else only the text has, and blocks follow each other.
+        """
+        before, after = self.ends if whole else self.around
+        room = self.length - (len(before) + len(after)) * whole
+        sequences, rows = [], []
+        for row, said in enumerate(self.pieces(texts)):
+            tokens = said if whole else [*before, *said, *after]
+            parts = [tokens[begin : begin + room] for begin in range(0, max(1, len(tokens)), room)]
+            sequences += [[*before, *part, *after] for part in parts] if whole else parts
+            rows += [row] * len(parts)
+        return _of(sequences, np.zeros(len(texts), bool), rows=np.array(rows, np.int64))
+
+    def in_turns(self, rows: Sequence[Sequence[tuple[str, bool]]]) -> Encoded:
+        """Texts of a row, one after another; those that are to be told have labels, and an end.
+
+        A row that is too long loses its beginning. The label of a token is the next one.
+        """
+        before, after = self.around
+        pieces = iter(self.pieces([text for turns in rows for text, _ in turns]))
+        sequences, labels, cut = [], [], []
+        for turns in rows:
+            tokens, told = list(before), [False] * len(before)
+            for _, counts in turns:
+                said = [*next(pieces), *(after if counts else self.between)]
+                tokens += said
+                told += [counts] * len(said)
+            following = [token if counts else IGNORED for token, counts in zip(tokens[1:], told[1:], strict=True)]
+            cut.append(len(tokens) > self.length)
+            sequences.append(tokens[-self.length :])
+            labels += [*following, IGNORED][-self.length :]
+        return replace(_of(sequences, np.array(cut, bool)), labels=np.array(labels, np.int64))
+
+    def begun(self, rows: Sequence[Sequence[str]], room: int) -> Encoded:
+        """Rows as above that a model is to go on from, with `room` tokens left for what it writes.
+
+        A row that is too long loses its beginning.
+        """
+        before, _ = self.around
+        pieces = iter(self.pieces(list(chain.from_iterable(rows))))
+        whole = [[*before, *chain.from_iterable([*next(pieces), *self.between] for _ in texts)] for texts in rows]
+        most = max(1, self.length - room)
+        return _of([each[-most:] for each in whole], np.array([len(each) > most for each in whole], bool))
+
+    def written(self, texts: Sequence[str]) -> Encoded:
+        """What a decoder is given of each text, `start` first, and should say next (Williams and Zipser 1989)."""
+        before, after = self.around
+        start = self.start if self.start is not None else (before or after)[0]
+        if before == [start]:
+            before = []  # it need not be said, since it is given
+        whole = [[*before, *said] for said in self.pieces(texts)]
+        most = self.length - len(after)
+        rows = [[*row[:most], *after] for row in whole]
+        given = _of([[start, *row[:-1]] for row in rows], np.array([len(row) > most for row in whole], bool))
+        return replace(given, labels=np.fromiter(chain.from_iterable(rows), np.int64))
+
+    @cached_property
+    def around(self) -> tuple[list[int], list[int]]:
+        """What stands before and after a text that is written: special tokens of a row, else the token that ends it."""
+        before, after = self.ends
+        end = [] if self.end is None else [self.end]
+        return before or end, after or end
+
+    @cached_property
+    def between(self) -> list[int]:
+        """What stands between a text that is given and one that is to be told: the end of a row, else a new line."""
+        _, after = self.ends
+        return after or self.pieces(["\n"])[0]
+
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, whole and without special tokens.
 
@@ -124,6 +198,15 @@ class Encoder:
             ids = self.tokenizer.post_process(row).ids
             place = ids.index(NO_TOKEN)
         return ids[:place], ids[place + 1 :]
+
+
+def _of(sequences: Sequence[Sequence[int]], truncated: Flags, rows: Ints | None = None) -> Encoded:
+    return Encoded(
+        tokens=np.fromiter(chain.from_iterable(sequences), np.uint32),
+        lengths=np.fromiter(map(len, sequences), np.int64, len(sequences)),
+        truncated=truncated,
+        rows=rows,
+    )
 
 
 def _together(encodings: Sequence["Encoding"], *, typed: bool) -> Encoded:

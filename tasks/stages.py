@@ -92,7 +92,9 @@ def load(source: Digest | None, model: recipe.Model) -> Key[Checkpoint]:
 
 
 def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: recipe.Tokens) -> Key[Shards]:
-    own = (base.tokenizer,) if tokens.tokenizer == "base" and base.tokenizer else ()
+    own: tuple[Digest, ...] = (base.tokenizer,) if tokens.tokenizer == "base" and base.tokenizer else ()
+    if own and problems.named(task).reads == "read":
+        own += (base.files["config.json"].digest,)  # says which tokens begin and end a text
     return Key("tokenise", 3, Shards, (checked.digest, *own), {"task": task, "tokens": _dump(tokens)})
 
 

@@ -1,5 +1,6 @@
 """Checked rows -> Shards: the base model's own tokenizer, or one trained on the training rows, over every split."""
 
+import json
 import logging
 import tempfile
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def settle_tokenizer(folder: Path, base: Checkpoint, tokens: recipe.Tokens, trai
     else:
         tokenizer = tokenisers.train(tokens.tokenizer, lambda: examples.texts(train, problem))
         tokenisers.write(tokenizer, folder, tokenisers.config_of_trained(tokens.length))
-    encoder = tokenisers.encoder(tokenizer, tokens.length, problem)
+    config = json.loads(stages.open_file(base.files["config.json"]).read_bytes())
+    encoder = tokenisers.encoder(tokenizer, tokens.length, problem, config if tokens.tokenizer == "base" else {})
     encoder.tokenizer.save(str(folder / "tokenizer.json"))
     return encoder
 

@@ -7,8 +7,10 @@ else.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -16,6 +18,7 @@ from tasks.encoding import Encoder, guarded
 from tasks.problems import Problem
 from tasks.recipe import TrainedTokenizer
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 
@@ -51,9 +54,11 @@ def _lead_with_space(tokenizer: Tokenizer) -> None:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=described["use_regex"])
 
 
-def encoder(tokenizer: Tokenizer, length: int, problem: Problem) -> Encoder:
-    """`tokenizer` as this problem uses it."""
-    return Encoder(limited(tokenizer, length, "words" in problem.inputs.values()), length)
+def encoder(tokenizer: Tokenizer, length: int, problem: Problem, config: Mapping[str, Any] = NOTHING) -> Encoder:
+    """`tokenizer` as this problem uses it, for a model of this config."""
+    ends = config.get("eos_token_id")
+    end, start = ends[0] if isinstance(ends, list) else ends, config.get("decoder_start_token_id")
+    return Encoder(limited(tokenizer, length, "words" in problem.inputs.values()), length, end, start)
 
 
 def train(how: TrainedTokenizer, texts: Callable[[], Iterable[str]]) -> Tokenizer:
@@ -62,7 +67,8 @@ def train(how: TrainedTokenizer, texts: Callable[[], Iterable[str]]) -> Tokenize
     Words are found by white space and punctuation, so that a language written without spaces gets its frequent
     sequences of characters as tokens. The library's own WordPiece and unigram trainers give another file every time
     (they walk hash maps seeded at random); BPE does not. So word pieces are counted on a BPE segmentation, and the
-    scores of a unigram model are settled.
+    scores of a unigram model are settled. `byte-bpe` is BPE over bytes (Radford et al. 2019, section 2.2), blanks
+    included: no character is unknown, and what is written in its tokens can be read back.
     """
     with guarded("E-TOK-TRAIN", f"training of {how.train}"):
         tokenizer = _trained(how, texts())
@@ -91,9 +97,21 @@ def _trained(how: TrainedTokenizer, texts: Iterable[str]) -> Tokenizer:
         )
     else:
         tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk"]))
+        known = pre_tokenizers.ByteLevel.alphabet() if how.train == "byte-bpe" else []
         trainer = trainers.BpeTrainer(
-            vocab_size=how.vocabulary, special_tokens=special, min_frequency=2, show_progress=False
+            vocab_size=how.vocabulary,
+            special_tokens=special,
+            initial_alphabet=known,
+            min_frequency=2,
+            show_progress=False,
         )
+    if how.train == "byte-bpe":
+        lower = [normalizers.Lowercase()] if how.lowercase else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *lower])
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.train_from_iterator(texts, trainer=trainer)
+        return tokenizer
     cleaning = normalizers.BertNormalizer(handle_chinese_chars=False, strip_accents=False, lowercase=how.lowercase)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), cleaning])
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -76,6 +76,7 @@ def initialised(
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     config.update({f"{name}_token_id": number for name, number in special.items()})
     config.update({"bos_token_id": special["cls"], "eos_token_id": special["sep"]})
+    config.update({"decoder_start_token_id": special["cls"] if config.is_encoder_decoder else None})
     config.update({"vocab_size": vocabulary, "max_position_embeddings": length})
     return _drawn(config, problems.named(task), labels, seed)
 
@@ -98,7 +99,7 @@ def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) 
         use_safetensors=True,
         local_files_only=True,
     )
-    if theirs == _outputs(problem, labels):
+    if theirs == _outputs(problem, labels) or not problem.outputs(labels):
         return model
     fresh = _drawn(config, problem, labels, seed)
     fresh.base_model.load_state_dict(model.base_model.state_dict())

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tasks import problems
 from tasks.data import batches, tokenisers
+from tasks.data.corruption import Corruption
 from tasks.encoding import Encoded, Encoder
 from tasks.errors import Corrupt
 from tasks.model import architectures, hardware
 from tasks.model.forward import Forward
+from tasks.model.generation import written
 from tasks.problems.contract import Floats, Prediction, Problem, Row
+from tasks.recipe import Decoding
 
 GOLDEN_TOLERANCE = 1e-3  # of a probability or a number: what another kind of processor may differ by
 
@@ -32,6 +36,7 @@ class Model:
     forward: Forward
     encoder: Encoder
     labels: tuple[str, ...]
+    decoding: Decoding
     golden: tuple[dict[str, Any], ...] = ()
 
     @classmethod
@@ -43,13 +48,22 @@ class Model:
         if description["precision"] == "bf16":
             model = model.bfloat16()
         hardware.share_cores(model.num_parameters())
+        tokenizer, length = tokenisers.read(folder), description["length"]
+        corruption = Corruption.by(tokenizer, seed=0) if problem.corrupted else None
+        model = model.eval().to(device)  # type: ignore[no-untyped-call]
         return cls(
             problem=problem,
-            forward=Forward(model.eval().to(device), device, reads=problem.reads),  # type: ignore[no-untyped-call]
-            encoder=tokenisers.encoder(tokenisers.read(folder), description["length"], problem),
+            forward=Forward(model, device, reads=problem.reads, corruption=corruption),
+            encoder=tokenisers.encoder(tokenizer, length, problem, model.config.to_dict()),
             labels=labels,
+            decoding=Decoding(**description.get("decoding", {})),
             golden=tuple(_answered(each) for each in description.get("golden", ())),
         )
+
+    @property
+    def room(self) -> int:
+        """Tokens of a row that are left for what goes on from it: at most half of them."""
+        return min(self.decoding.length, self.encoder.length // 2)
 
     def predict(self, rows: Sequence[Any]) -> list[Prediction]:
         """The answer to each row, in their order; a problem of one input takes its values as they are."""
@@ -79,6 +93,35 @@ class Model:
                 for place, row in zip(places, parts, strict=True):
                     found[place] = row
         return found
+
+    def likelihoods(self, encoded: Encoded) -> Floats:
+        """How probable the labels of each sequence are, (sequences, 3): sum of -ln p, labels, and those told right.
+
+        Of a masked language model, the labels are the tokens that are hidden.
+        """
+        found = np.zeros((len(encoded.lengths), 3))
+        spans = encoded.spans()
+        with self.forward.examined():
+            for places in self.forward.at_once(encoded.lengths):
+                batch = batches.of_rows([encoded.tokens[spans[place]] for place in places], self.forward.pad)
+                if self.forward.corruption:
+                    batch = self.forward.corruption.of(batch, places)
+                else:
+                    assert encoded.labels is not None
+                    labels = np.concatenate([encoded.labels[spans[place]] for place in places])
+                    batch = batches.labelled(batch._replace(labels=labels))
+                chances = self.forward(batch).log_softmax(-1).cpu()
+                true = torch.from_numpy(batch.labels)
+                said = torch.stack([-chances.gather(1, true[:, None])[:, 0], chances.argmax(1) == true], 1).double()
+                row = np.repeat(places, batch.lengths)[batch.read]
+                np.add.at(found, row, np.insert(said.numpy(), 1, 1, axis=1))
+        return found
+
+    def generated(self, encoded: Encoded) -> list[str]:
+        """What is written for each row, or goes on from it, as the recipe's decoding says."""
+        with self.forward.examined(), self.forward.unpacked() as model:
+            ids = written(model, encoded, self.decoding, self.forward.device, architectures.length_of(model.config))
+        return [self.encoder.tokenizer.decode(each).strip() for each in ids]
 
     def check(self) -> None:
         """Computes the golden inputs again.

@@ -114,6 +114,17 @@ class Forward:
         finally:
             self.train(learns)
 
+    @contextmanager
+    def unpacked(self) -> Iterator[PreTrainedModel]:
+        """The stock model, inside, for what it does by itself, such as writing."""
+        if self.hooks:
+            self.hooks.remove()
+        try:
+            yield self.model
+        finally:
+            if self.packs:
+                self.hooks = hooked(self.model, self.way, self.reads)
+
     def train(self, learns: bool = True) -> None:
         """Lets the parts that learn drop out, or not."""
         self.model.train(learns)

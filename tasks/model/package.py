@@ -36,12 +36,12 @@ def pack(
     for name in trained.files:
         if name != "history.jsonl":
             convert(there / name, made / name, how.precision)
-    describe(made, data, task, how.precision, golden=[])
+    describe(made, data, task, how, golden=[])
     inputs = golden_inputs(stages.open_file(checked.files["validation.parquet"]), problems.named(task), how.golden)
     answers = bundle.Model.load(made).sit(inputs)
     pairs = zip(inputs, answers, strict=True)
     golden = [{"input": row, "answer": answer.answer, "score": answer.score} for row, answer in pairs]
-    describe(made, data, task, how.precision, golden)
+    describe(made, data, task, how, golden)
     files = stages.keep(made)
     size = sum(file.size for file in files.values())
     log.info("%s, %.1f MB, %d golden inputs", how.precision, size / 1e6, len(golden))
@@ -68,14 +68,15 @@ def convert(source: Path, target: Path, precision: str) -> None:
         copyfile(source, target)
 
 
-def describe(folder: Path, data: Shards, task: recipe.Task, precision: str, golden: list[dict[str, Any]]) -> None:
+def describe(folder: Path, data: Shards, task: recipe.Task, how: recipe.Package, golden: list[dict[str, Any]]) -> None:
     """Writes `bundle.json`."""
     description = {
         "format": 2,
         "task": task,
         "labels": data.labels,
         "length": data.length,
-        "precision": precision,
+        "precision": how.precision,
+        "decoding": how.decoding.model_dump(mode="json"),
         "golden": golden,
         **own.listing(folder),
     }

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from tasks import problems, recipe, stages
 from tasks.data import shards, tokenisers
+from tasks.data.corruption import Corruption
 from tasks.model import architectures, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
@@ -61,14 +62,15 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     hardware.share_cores(parameters)
     problem = problems.named(job.task)
     rows, validation = (shards.read(folder / "shards" / split) for split in ("train", "validation"))
-    learner = Learner(model, rows, job.train, world.device, world, problem)
+    corruption = corruption_of(folder, job)
+    learner = Learner(model, rows, job.train, world.device, world, problem, corruption)
     room = folder / f"rank-{world.rank}"
     room.mkdir(exist_ok=True)
     learner.keep((rows, validation), room)
     checkpoints = Checkpoints(stages.artifacts().within(job.checkpoints), room)
     progress = checkpoints.restore(learner)
     world.agree(progress.step)  # nobody writes the next checkpoint while another still reads this one
-    plan = loop.Plan(rows, job.train, by_length=not learner.forward.packs)
+    plan = loop.Plan(rows, job.train, by_length=not learner.forward.packs, corruption=corruption)
     watch = Watch(learner.forward, validation, job.data.labels, problem, job.train.metric, world)
     log.info("%d steps of %d rows, %s, from step %d", plan.total, job.train.batch, learner.says, progress.step)
     curves = Curves(job.name, job.run_key)
@@ -92,9 +94,17 @@ def train(folder: Path, job: Job, world: World) -> Trained:
 
 def in_one_piece(folder: Path, job: Job, rows: shards.Shard, room: Path) -> Learner:
     """A learner in the memory of this host, whom nobody needs to help with its weights."""
-    learner = Learner(model_of(folder, job), rows, job.train, objective=problems.named(job.task))
+    problem, corruption = problems.named(job.task), corruption_of(folder, job)
+    learner = Learner(model_of(folder, job), rows, job.train, objective=problem, corruption=corruption)
     learner.keep((), room)
     return learner
+
+
+def corruption_of(folder: Path, job: Job) -> Corruption | None:
+    """How rows are corrupted, if what is hidden in them is to be told."""
+    if not problems.named(job.task).corrupted:
+        return None
+    return Corruption.by(tokenisers.read(folder / "shards" / "tokenizer"), job.train.seed)
 
 
 def model_of(folder: Path, job: Job) -> PreTrainedModel:

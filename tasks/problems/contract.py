@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "words", "label", "labels", "tags", "number", "texts", "place", "spans", "turns"]
 Reads = Literal["rows", "tokens", "read"]
+At = Literal["rows", "tokens", "none"]
 Row = Mapping[str, Any]  # role -> value
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -56,15 +57,28 @@ class Answerer(Protocol):
     @property
     def encoder(self) -> Encoder: ...
 
+    @property
+    def room(self) -> int:
+        """Tokens of a row that are left for what goes on from it."""
+        ...
+
     def outputs(self, encoded: Encoded) -> list[Floats]:
         """What the head says of each sequence: (outputs,), or (tokens, outputs) where it reads every token."""
+        ...
+
+    def likelihoods(self, encoded: Encoded) -> Floats:
+        """How probable the labels of each sequence are, (sequences, 3): sum of -ln p, labels, and those told right."""
+        ...
+
+    def generated(self, encoded: Encoded) -> list[str]:
+        """What is written for each row, or goes on from it."""
         ...
 
 
 class Objective:
     """What a model is trained for, as far as the loop has to know: by itself one label a row, of however many."""
 
-    at: ClassVar[Literal["rows", "tokens", "none"]] = "rows"  # where labels stand; none: targets have them
+    at: ClassVar[At] = "rows"  # where labels stand; none: targets have them
     reads: ClassVar[Reads] = "rows"  # of what the head makes outputs: rows; all tokens; those that have a label
     loss: ClassVar[str] = "cross_entropy"  # of tasks.model.losses
     corrupted: ClassVar[bool] = False  # whether it is to tell tokens that are hidden from it
@@ -83,6 +97,7 @@ class Problem(Objective, ABC):
     grouped: ClassVar[bool] = False  # whether the sequences of a row belong together, or are rows to learn from each
     problem_type: ClassVar[str | None] = None  # as transformers' configs have it, for heads of several losses
     metrics: ClassVar[tuple[str, ...]]  # of the exam; the first is the headline
+    generates: ClassVar[bool] = False  # whether its answers are written token after token
     reveals: ClassVar[bool] = False  # whether an exam asks how probable the truth is, and so has to show it
 
     @cached_property

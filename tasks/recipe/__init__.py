@@ -9,6 +9,7 @@ from tasks.recipe.reading import load, parse
 from tasks.recipe.sections import (
     Architecture,
     Data,
+    Decoding,
     Exam,
     Files,
     Gate,
@@ -29,6 +30,7 @@ from tasks.recipe.sections import (
 __all__ = [
     "Architecture",
     "Data",
+    "Decoding",
     "Exam",
     "Files",
     "Gate",

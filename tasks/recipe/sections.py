@@ -149,7 +149,9 @@ class Rules(Section):
 
 
 class TrainedTokenizer(Section):
-    train: Literal["bpe", "wordpiece", "unigram"]
+    train: Literal["bpe", "wordpiece", "unigram", "byte-bpe"] = Field(
+        description="byte-bpe loses no blank and knows every character: for models that write"
+    )
     vocabulary: int = Field(8000, ge=64, le=1_000_000)
     lowercase: bool = True
 
@@ -241,9 +243,19 @@ class Train(Section):
     seed: Seed = 0
 
 
+class Decoding(Section):
+    """How a model writes; nothing is drawn, so that the same row has the same answer."""
+
+    length: int = Field(128, ge=1, le=131_072, description="most tokens of an answer")
+    beams: int = Field(1, ge=1, le=64, description="beginnings that are kept in sight; 1: always the likeliest token")
+    length_penalty: float = Field(1.0, ge=-10, le=10, description="of beams: above 0, longer answers are preferred")
+    no_repeat: int = Field(0, ge=0, le=64, description="so many tokens in a row never stand twice; 0: they may")
+
+
 class Package(Section):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="numbers in which the weights are stored and served")
     golden: int = Field(8, ge=1, le=64, description="validation rows kept with their outputs as a self-test")
+    decoding: Decoding = Decoding()
 
 
 class Exam(Section):
