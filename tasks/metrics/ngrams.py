@@ -29,17 +29,17 @@ class Ngrams:
     def tell(self, text: str) -> tuple[float, int, int]:
         """Sum of -ln p over a text and its end, characters told right, and how many there were."""
         said = text + END
-        nats, right = 0.0, 0
-        for place, character in enumerate(said):
-            begins = range(place, max(0, place - self.order + 1) - 1, -1)
-            chance, guess = 1 / self.different, None
-            for begin in begins:  # from no history to the longest
-                history = said[begin:place]
-                if not (total := self.totals.get(history)):
-                    break
-                found = self.counts[history]
-                chance = (found[character] + len(found) * chance) / (total + len(found))
-                guess = found
-            right += guess is not None and character == max(guess, key=lambda each: (guess[each], each))
-            nats -= math.log(chance)
-        return nats, right, len(said)
+        told = [self.chance(said[:place], character) for place, character in enumerate(said)]
+        return -sum(math.log(chance) for chance, _ in told), sum(best for _, best in told), len(said)
+
+    def chance(self, before: str, character: str) -> tuple[float, bool]:
+        """The probability of a character after others, and whether none is more probable."""
+        chance, best = 1 / self.different, False
+        for length in range(min(self.order, len(before) + 1)):
+            history = before[len(before) - length :]
+            if not (total := self.totals.get(history)):
+                break
+            found = self.counts[history]
+            chance = (found[character] + len(found) * chance) / (total + len(found))
+            best = character == max(found, key=lambda each: (found[each], each))
+        return chance, best

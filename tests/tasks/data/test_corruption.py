@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
-from tasks.data import batches
+from tasks.data import batches, tokenisers
 from tasks.data.corruption import Corruption
 from tasks.data.shards import Shard
+from tasks.errors import BadInput
+from tasks.recipe import TrainedTokenizer
 
 SPECIAL, MASK = (0, 2, 3), 4
 HOW = Corruption(MASK, vocabulary=1000, special=SPECIAL, seed=5)
@@ -72,3 +75,16 @@ def test_a_draw_is_a_function_of_seed_epoch_and_row_whatever_it_is_batched_with(
         corrupted(np.array([7, 3, 9]), 2, Corruption(4, 1000, SPECIAL, 6)),
     ):
         assert (other[1].ids != together.ids).any()
+
+
+def test_a_tokenizer_tells_what_hides_a_token_and_what_is_never_hidden() -> None:
+    how = TrainedTokenizer(train="byte-bpe", vocabulary=300)
+    tokenizer = tokenisers.train(how, lambda: ["to be or not to be"] * 3)
+    found = Corruption.by(tokenizer, seed=3)
+    assert (found.mask, found.special, found.seed) == (4, (0, 1, 2, 3, 4), 3)
+    assert found.vocabulary == tokenizer.get_vocab_size()
+
+
+def test_a_tokenizer_that_cannot_hide_a_token_is_refused() -> None:
+    with pytest.raises(BadInput, match="E-TOK-MASK"):
+        Corruption.by(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), seed=0)
