@@ -4,14 +4,16 @@ A stage's name follows from the records it is made from, so the walk ends at the
 imports neither torch nor Prefect nor MLflow.
 """
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks import stages
+from tasks import fits, stages
 from tasks.data import sources
 from tasks.model import bases
-from tasks.recipe import Recipe
+from tasks.recipe import Architecture, Own, Recipe
 from tasks.records import Digest, Record, Verdict, digest_of
 
 VERBS = ("ingest", "validate", "load", "tokenise", "finetune", "package", "evaluate", "register", "promote")
@@ -48,13 +50,28 @@ class Plan:
         return record
 
 
+def config_of(recipe: Recipe, base: bases.Base) -> dict[str, Any] | None:
+    """The config of the base; None: it is not here yet, or no JSON, which `load` has to say."""
+    own = recipe.model.base
+    if isinstance(own, Own):
+        return {"model_type": fits.MODULE}
+    if isinstance(own, Architecture):
+        return own.model_dump() | {"model_type": fits.OURS}
+    with suppress(ValueError):
+        found = json.loads(base.read("config.json") or b"null")
+        return found if isinstance(found, dict) else None
+    return None
+
+
 def walk(recipe: Recipe, beside: Path) -> Plan:
     """The plan of a recipe whose relative names are looked up in the folder `beside` first.
 
     Raises:
-        BadInput, Missing: source or base cannot be found.
+        BadInput, Missing: source or base cannot be found; E-MODEL-TASK, the base cannot answer the task.
     """
     parts, own = sources.resolve(recipe.data.source, beside), bases.resolve(recipe.model, beside)
+    if config := config_of(recipe, own):
+        fits.require(recipe.problem, recipe.task, config)
     source, model = sources.fingerprint(parts), own.fingerprint
     plan = Plan(digest_of([recipe.digest, source, model]), own, parts)
     task = recipe.task

@@ -3,14 +3,17 @@
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from tasks import problems, recipe, stages
+from tasks import fits, problems, recipe, stages
 from tasks.data import examples, shards, tokenisers
+from tasks.data.corruption import Corruption
 from tasks.encoding import Encoder
 from tasks.errors import BadInput
 from tasks.problems import Problem
@@ -31,11 +34,15 @@ def encode_splits(folder: Path, checked: Checked, base: Checkpoint, task: recipe
     """Encodes into `folder` and keeps what is there.
 
     Raises:
-        BadInput: E-TOK-NONE, -LENGTH, -MISMATCH, -LOAD, -TRAIN or -PANIC.
+        BadInput: E-MODEL-TASK, E-TOK-NONE, -LENGTH, -MISMATCH, -LOAD, -TRAIN, -MASK or -PANIC.
     """
     problem = problems.named(task)
+    config = json.loads(stages.open_file(base.files["config.json"]).read_bytes())
+    fits.require(problem, task, config)
     tables = {split: stages.open_file(checked.files[f"{split}.parquet"]) for split in checked.rows}
-    encoder = settle_tokenizer(folder / "tokenizer", base, tokens, tables["train"], problem)
+    encoder = settle_tokenizer(folder / "tokenizer", base, tokens, tables["train"], problem, config)
+    if problem.corrupted:
+        Corruption.by(encoder.tokenizer, seed=0)
     label_ids = {label: number for number, label in enumerate(checked.labels)}
     counts = {
         split: encode_split(table, folder / split, encoder, label_ids, problem) for split, table in tables.items()
@@ -54,7 +61,9 @@ def encode_splits(folder: Path, checked: Checked, base: Checkpoint, task: recipe
     )
 
 
-def settle_tokenizer(folder: Path, base: Checkpoint, tokens: recipe.Tokens, train: Path, problem: Problem) -> Encoder:
+def settle_tokenizer(
+    folder: Path, base: Checkpoint, tokens: recipe.Tokens, train: Path, problem: Problem, config: Mapping[str, Any]
+) -> Encoder:
     """The tokenizer that the recipe asks for, written to `folder` and limited to its length."""
     if tokens.tokenizer == "base":
         tokenizer = own_tokenizer(folder, base, tokens.length)
@@ -67,7 +76,6 @@ def settle_tokenizer(folder: Path, base: Checkpoint, tokens: recipe.Tokens, trai
     else:
         tokenizer = tokenisers.train(tokens.tokenizer, lambda: examples.texts(train, problem))
         tokenisers.write(tokenizer, folder, tokenisers.config_of_trained(tokens.length))
-    config = json.loads(stages.open_file(base.files["config.json"]).read_bytes())
     encoder = tokenisers.encoder(tokenizer, tokens.length, problem, config if tokens.tokenizer == "base" else {})
     encoder.tokenizer.save(str(folder / "tokenizer.json"))
     return encoder

@@ -35,6 +35,7 @@ from infra.settings import settings
 from tasks import recipe, stages
 from tasks.data import batches, sources
 from tasks.data.lengths import Lengths, of_shards, of_source
+from tasks.fits import OURS
 from tasks.model.bases import Base
 from tasks.records import Checkpoint, Record, Shards
 
@@ -56,7 +57,6 @@ NAMES = {
     "drops": ("hidden_dropout_prob", "mlp_dropout", "resid_pdrop", "dropout_rate", "dropout"),
     "drops_scores": ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop", "dropout_rate"),
 }
-OWN = "vernal-transformer"
 FIRST = {"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"}  # classify by the first position
 PADDED = {"deberta", "deberta-v2", "mamba", "mpnet"}  # mix rows when they are packed
 IN_PARTS = {"gelu_fast", "gelu_new", "quick_gelu"}  # computed in several operations, each of which keeps its input
@@ -93,7 +93,7 @@ class Shape:
         forward = str(config.get("feed_forward_proj", ""))
         rms = "rms_norm_eps" in config or kind == "t5"
         turned = rms or kind == "modernbert" or any(key.startswith(("rope", "rotary")) for key in config)
-        if kind == OWN:
+        if kind == OURS:
             turned, found["drops_scores"] = config["positions"] != "learned", found["drops"]
         return cls(
             kind=kind,
@@ -140,7 +140,7 @@ class Shape:
         norms, attentions, forwards = (5, 3, 2) if self.crossed else (2, 1, 1)
         single = norms * (1 + self.rms) * self.width
         attention = (2 if self.drops_scores else 3) * self.width + 2 * self.keys
-        inside = self.gated and self.kind != OWN  # dropout in the feed-forward layer
+        inside = self.gated and self.kind != OURS  # dropout in the feed-forward layer
         masks = self.drops * (self.width + self.inner if inside else norms * self.width)
         between = (4 if self.gated else 2) + 3 * self.pieces
         others = attentions * attention + norms * self.width + masks + forwards * between * self.inner
@@ -211,7 +211,7 @@ def _shape(what: recipe.Recipe, rows: Lengths, config: bytes | None) -> Shape | 
     if isinstance(own, recipe.Own):
         return None
     sizes = {"dff": own.dff or 4 * own.d_model, "vocab_size": rows.vocabulary, "max_length": what.tokens.length}
-    return Shape.of(own.model_dump() | sizes | {"model_type": OWN})
+    return Shape.of(own.model_dump() | sizes | {"model_type": OURS})
 
 
 def memory(what: recipe.Recipe, shape: Shape, rows: Lengths, device: str, parameters: int) -> Forecast:

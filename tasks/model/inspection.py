@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
+from tasks import fits
 from tasks.errors import BadInput, listed
-from tasks.model.modules import KIND
 
 MAX_HEADER = 10_000_000  # bytes
 MAX_TENSORS = 10_000
@@ -65,8 +65,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """`config.json` as a mapping without keys that name code, or sizes out of bounds."""
     config = read_json(path, MAX_CONFIG)
     refuse_code(config, path.name)
-    if config.get("model_type") == KIND:
-        message = f"{path.name}: model_type {KIND} brings its own code; name its file in model.base.module instead"
+    if config.get("model_type") == fits.MODULE:
+        message = f"{path.name}: model_type {fits.MODULE} brings its own code; name its file in model.base.module"
         raise BadInput("E-MODEL-CODE", message)
     if config.get("model_type") not in CONFIG_MAPPING:
         raise BadInput("E-MODEL-CONFIG", f"{path.name}: model_type {config.get('model_type')!r:.60} is not known here")

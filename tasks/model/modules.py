@@ -9,7 +9,6 @@ from pathlib import Path
 from tasks.errors import BadInput
 from tasks.records import Digest
 
-KIND = "vernal-own"  # model_type of a config that such a module is built from
 FILE = "modeling.py"  # name of the file in checkpoints and bundles, as repositories of models call such
 
 

@@ -28,7 +28,7 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from tasks import recipe
+from tasks import fits, recipe
 from tasks.errors import BadInput, Corrupt, listed
 from tasks.model import hardware, inspection, modules
 
@@ -38,7 +38,7 @@ WEIGHTS = "model.safetensors"
 class OwnConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     """What a module is built from."""
 
-    model_type = modules.KIND
+    model_type = fits.MODULE
     module: str = ""  # as the recipe names it
     class_name: str = ""
     digest: str = ""  # of its source
@@ -52,7 +52,7 @@ class OwnConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     num_hidden_layers: int = 0  # that Vernal knows of
 
 
-AutoConfig.register(modules.KIND, OwnConfig)
+AutoConfig.register(fits.MODULE, OwnConfig)
 
 
 class Own(PreTrainedModel):  # type: ignore[no-untyped-call]

@@ -76,10 +76,11 @@ def describe(folder: Path, data: Shards, task: recipe.Task, how: recipe.Package,
         "labels": data.labels,
         "length": data.length,
         "precision": how.precision,
-        "decoding": how.decoding.model_dump(mode="json"),
         "golden": golden,
         **own.listing(folder),
     }
+    if problems.named(task).generates:
+        description["decoding"] = how.decoding.model_dump(mode="json")
     (folder / "bundle.json").write_text(json.dumps(description, indent=1, ensure_ascii=False))
 
 

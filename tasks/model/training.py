@@ -7,14 +7,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel
 
-from tasks import problems, recipe, stages
+from tasks import fits, problems, recipe, stages
 from tasks.data import shards, tokenisers
 from tasks.data.corruption import Corruption
 from tasks.model import architectures, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
 from tasks.model.learner import Learner
-from tasks.model.modules import KIND
 from tasks.model.session import Session, Watch, signals
 from tasks.model.world import World
 from tasks.records import Checkpoint, Shards
@@ -110,7 +109,7 @@ def corruption_of(folder: Path, job: Job) -> Corruption | None:
 def model_of(folder: Path, job: Job) -> PreTrainedModel:
     """The base with a head for the labels of the data, weights loaded or drawn."""
     base, labels, seed = folder / "base", job.data.labels, job.train.seed
-    if job.base.architecture == KIND:
+    if job.base.architecture == fits.MODULE:
         sizes = {"vocabulary": job.data.vocabulary, "length": job.data.length}
         pad = tokenisers.padding(folder / "shards" / "tokenizer")
         return architectures.settled(base, job.task, labels, **sizes, pad=pad, seed=seed)

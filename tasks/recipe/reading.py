@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tasks import strict_yaml
 from tasks.errors import BadInput, listed
-from tasks.recipe.sections import Data, Recipe, Section
+from tasks.recipe.sections import Data, Decoding, Recipe, Section
 
 KINDS = ("f1", "precision", "recall")
 _WORDING = {  # how pydantic begins, and how our sentence goes on after "wanted"
@@ -139,8 +139,8 @@ def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
     for floor in recipe.gate.floors:
         if floor not in known:
             yield ("gate", "floors", floor), f"unknown metric{_meant(floor, known)}, wanted one of {', '.join(known)}"
-    if "decoding" in recipe.package.model_fields_set and not problem.generates:
-        yield ("package", "decoding"), f"unknown key: {recipe.task} writes no texts"
+    if recipe.package.decoding != Decoding() and not problem.generates:
+        yield ("package", "decoding"), f"found a mapping, wanted none: {recipe.task} writes no texts"
     if recipe.train.sharding == "full" and recipe.train.launch != "torchrun":
         yield ("train", "sharding"), f"found 'full' with launch {recipe.train.launch!r}, wanted launch 'torchrun'"
     split = recipe.data.split
