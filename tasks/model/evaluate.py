@@ -101,8 +101,10 @@ def write(folder: Path, facts: dict[str, Any], sitting: Sitting) -> None:
     pq.write_table(predictions(sitting), folder / "predictions.parquet", compression="zstd")
     if sitting.exam.problem.labelled:
         pictures.confusion(sitting, folder / "confusion.png")
-    else:
+    elif "number" in sitting.exam.problem.answers.values():
         pictures.scatter(sitting, folder / "scatter.png")
+    else:
+        pictures.rows(sitting, facts["metric"], folder / "rows.png")
     if facts["calibration"]:
         pictures.reliability(facts["calibration"], folder / "calibration.png")
     page.write(folder, facts)
