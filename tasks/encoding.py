@@ -5,6 +5,9 @@ The library encodes a row of words one by one, whatever stands beside them; so h
 encoded once, and rows are put together by array operations: 1.7 times as fast as `encode_batch_fast` on the rows of
 CoNLL-2003, which would not even tell where a word begins. The price is that rows are cut and get their special tokens
 here, as the library would do it.
+
+So are windows of a long text cut here: the library would encode a context again for every question on it. With SQuAD's
+five questions on each, 384 tokens take a quarter of the time of `encode_batch` with a stride, and 128 tokens 0.3.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +28,7 @@ if TYPE_CHECKING:  # what only reads a recipe need not wait for these
 
 IGNORED = -100  # the label that torch's cross entropy skips
 NO_TOKEN = 2**32 - 1  # an id that no vocabulary has
+OVERLAP = 3  # neighbouring windows of a text share one token in so many: 128 of 384 in the reference code of BERT
 
 Ints = npt.NDArray[np.integer[Any]]
 Flags = npt.NDArray[np.bool_]
@@ -39,7 +43,7 @@ class Encoded:
     truncated: Flags  # (rows,) whether a row was cut
     labels: npt.NDArray[Any] | None = None  # (rows,), (rows, k) or (tokens,)
     types: npt.NDArray[np.uint8] | None = None  # (tokens,) 1 in the second of two texts
-    origin: Ints | None = None  # (tokens,) number of the word that begins here, or -1
+    origin: Ints | None = None  # (tokens,) number of the word that begins here, or -1; or (tokens, 2), see `windows`
     rows: Ints | None = None  # (sequences,) the row of each, where a row may be several
     target: "Encoded | None" = None  # what a decoder is given for each row, with labels (tokens,)
 
@@ -128,7 +132,7 @@ class Encoder:
         for turns in rows:
             tokens, told = list(before), [False] * len(before)
             for _, counts in turns:
-                said = [*next(pieces), *(after if counts else self.between)]
+                said = [*next(pieces), *(after if counts else self.separator)]
                 tokens += said
                 told += [counts] * len(said)
             following = [token if counts else IGNORED for token, counts in zip(tokens[1:], told[1:], strict=True)]
@@ -144,7 +148,7 @@ class Encoder:
         """
         before, _ = self.around
         pieces = iter(self.pieces(list(chain.from_iterable(rows))))
-        whole = [[*before, *chain.from_iterable([*next(pieces), *self.between] for _ in texts)] for texts in rows]
+        whole = [[*before, *chain.from_iterable([*next(pieces), *self.separator] for _ in texts)] for texts in rows]
         most = max(1, self.length - room)
         return _of([each[-most:] for each in whole], np.array([len(each) > most for each in whole], bool))
 
@@ -168,10 +172,65 @@ class Encoder:
         return before or end, after or end
 
     @cached_property
-    def between(self) -> list[int]:
+    def separator(self) -> list[int]:
         """What stands between a text that is given and one that is to be told: the end of a row, else a new line."""
         _, after = self.ends
         return after or self.pieces(["\n"])[0]
+
+    def windows(self, questions: Sequence[str], contexts: Sequence[str]) -> Encoded:
+        """Pairs of which the second text comes in windows that overlap, where it is too long for one.
+
+        `origin` (tokens, 2) is where a token of the context begins and ends, counted in its characters; elsewhere -1.
+        A question is cut if it is longer than half the room, and the context wants the rest.
+
+        Raises:
+            BadInput: E-TOK-PANIC, the length leaves no room for two texts, or one broke the tokenizer library.
+        """
+        frame, types, gaps = self.between
+        room = self.length - len(frame) + len(gaps)
+        asked, known = [np.array(ids, np.uint32) for ids in self.pieces(questions)], self.placed(contexts)
+        rows, pairs, places, cut = [], [], [], []
+        for row, (question, context) in enumerate(zip(asked, contexts, strict=True)):
+            ids, ends = known[context]
+            kept = question[: max(room // 2, room - len(ids))]
+            cut.append(len(kept) < len(question))
+            wide = room - len(kept)
+            shared = wide // OVERLAP
+            for begin in range(0, max(1, len(ids) - shared), wide - shared):
+                rows.append(row)
+                pairs.append((kept, ids[begin : begin + wide]))
+                places.append(ends[begin : begin + wide])
+
+        sizes = np.ones((len(rows), len(frame)), np.int64)
+        sizes[:, gaps] = [(len(question), len(window)) for question, window in pairs]
+        part = np.repeat(np.tile(np.arange(len(frame)), len(rows)), sizes.ravel())  # of the frame, each token
+        tokens, origin = frame[part], np.full((len(part), 2), -1)
+        tokens[tokens == NO_TOKEN] = np.concatenate([*chain.from_iterable(pairs)])
+        origin[part == gaps[1]] = np.concatenate(places)
+        return Encoded(
+            tokens=tokens,
+            lengths=sizes.sum(1),
+            truncated=np.array(cut),
+            types=types[part] if types.any() else None,
+            origin=origin,
+            rows=np.array(rows),
+        )
+
+    def placed(self, texts: Sequence[str]) -> dict[str, tuple[Ints, Ints]]:
+        """Token ids (tokens,) of each distinct text, and where in it they begin and end (tokens, 2), in characters.
+
+        Raises:
+            BadInput: E-TOK-PANIC, a text broke the tokenizer library.
+        """
+        distinct = list(dict.fromkeys(texts))
+        with guarded("E-TOK-PANIC", "encoding"):
+            encodings = self.tokenizer.encode_batch(distinct, add_special_tokens=False)
+        found: dict[str, tuple[Ints, Ints]] = {}
+        for text, each in zip(distinct, encodings, strict=True):
+            parts = (each, *each.overflowing)
+            ids = np.array([token for part in parts for token in part.ids], np.uint32)
+            found[text] = ids, np.array([ends for part in parts for ends in part.offsets], np.int64).reshape(-1, 2)
+        return found
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, whole and without special tokens.
@@ -198,6 +257,23 @@ class Encoder:
             ids = self.tokenizer.post_process(row).ids
             place = ids.index(NO_TOKEN)
         return ids[:place], ids[place + 1 :]
+
+    @cached_property
+    def between(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], list[int]]:
+        """Token ids and segments of a pair of texts of one token each, NO_TOKEN; and the places of these two.
+
+        Raises:
+            BadInput: E-TOK-PANIC, the length leaves no room for two tokens, or the tokenizer library broke.
+        """
+        from tokenizers import Encoding
+
+        with guarded("E-TOK-PANIC", "encoding"):
+            pair = Encoding(), Encoding()
+            for text in pair:
+                text.pad(1, pad_id=NO_TOKEN)
+            found = self.tokenizer.post_process(*pair)
+            first, second = (place for place, token in enumerate(found.ids) if token == NO_TOKEN)
+        return np.array(found.ids, np.uint32), np.array(found.type_ids, np.uint8), [first, second]
 
 
 def _of(sequences: Sequence[Sequence[int]], truncated: Flags, rows: Ints | None = None) -> Encoded:

@@ -103,6 +103,8 @@ def write(folder: Path, facts: dict[str, Any], sitting: Sitting) -> None:
         pictures.confusion(sitting, folder / "confusion.png")
     elif "number" in sitting.exam.problem.answers.values():
         pictures.scatter(sitting, folder / "scatter.png")
+    else:
+        pictures.rows(sitting, facts["metric"], folder / "rows.png")
     if facts["calibration"]:
         pictures.reliability(facts["calibration"], folder / "calibration.png")
     page.write(folder, facts)

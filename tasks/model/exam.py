@@ -103,7 +103,7 @@ class Sitting:
         Where words are tagged, each tag is an answer.
         """
         tagged = self.exam.problem.tagged
-        if not tagged and "label" not in self.exam.problem.answers.values():
+        if not tagged and not {"label", "place"} & set(self.exam.problem.answers.values()):
             return None
         pairs = list(zip(self.predicted, self.exam.truth, strict=True))
         scores = [each.score for each in self.answers]

@@ -1,4 +1,4 @@
-"""Pictures of an exam: where a model confuses labels, and whether its confidence can be believed."""
+"""Pictures of an exam: where a model confuses labels, how far off it is, and whether its confidence can be believed."""
 
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 from tasks.model.exam import Sitting
 
 MOST_LABELS = 30  # drawn; beyond that, those that are confused most
+MOST_ROWS = 2000  # whose metric is computed
 
 INK, SOFT, GREEN = "#22312a", "#d8e2da", "#3f7d58"
 
@@ -61,6 +62,17 @@ def scatter(sitting: Sitting, path: Path) -> None:
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
     axes.scatter(truth, answers, s=9, alpha=0.35, color=GREEN, linewidths=0)
     axes.set(xlabel="true", ylabel="predicted")
+    _save(figure, path)
+
+
+def rows(sitting: Sitting, metric: str, path: Path) -> None:
+    """How many rows earn how much of the metric; of many rows, those of every so many."""
+    some = np.zeros(len(sitting.marks), bool)
+    some[:: -(-len(some) // MOST_ROWS)] = True
+    earned = sitting.marks.at(some).score(metric, np.eye(some.sum()))
+    figure, axes = pyplot.subplots(figsize=(4.2, 4.0), layout="constrained")
+    axes.hist(earned, bins=20, color=GREEN, edgecolor=SOFT)
+    axes.set(xlabel=f"{metric} of a row", ylabel="rows")
     _save(figure, path)
 
 

@@ -229,3 +229,11 @@ def most_common(values: Iterable[Any]) -> Any:
     """The value that stands most often; of several the smallest."""
     found, _ = max(sorted(Counter(values).items()), key=lambda each: each[1])
     return found
+
+
+def largest(scores: Any, sizes: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Any:
+    """The place of the largest in each of the parts, (parts, k), of scores (the sizes of parts in all, k); tensors."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    parts = scores.split(np.asarray(sizes).tolist())
+    return pad_sequence(parts, batch_first=True, padding_value=float("-inf")).argmax(1)

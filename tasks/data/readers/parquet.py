@@ -1,4 +1,5 @@
-"""Parquet, 1024 rows at a time; columns of scalars and lists of them, others are left alone.
+"""Parquet, 1024 rows at a time; columns of scalars, of structures of texts and numbers, and of lists of these.
+Others, such as pictures, are left alone.
 
 Where Hugging Face wrote the file, class numbers become the names that it kept for them. Pickled metadata stays unread.
 """
@@ -95,14 +96,24 @@ def _described(metadata: Mapping[bytes, bytes]) -> Mapping[str, Any]:
 
 
 def _is_read(type: Any) -> bool:
-    """Whether values of an Arrow type can be text, a label, tokens or a column to slice by."""
+    """Whether values of an Arrow type can be text, a label, tokens, passages, turns or a column to slice by."""
     from pyarrow import types
 
     if types.is_dictionary(type):
         return _is_read(type.value_type)
     if types.is_list(type) or types.is_large_list(type):
-        return not types.is_nested(type.value_type)
-    return not (types.is_nested(type) or types.is_duration(type) or types.is_interval(type))
+        return _is_told(type.value_type) or not types.is_nested(type.value_type)
+    return _is_told(type) or not (types.is_nested(type) or types.is_duration(type) or types.is_interval(type))
+
+
+def _is_told(type: Any) -> bool:
+    """Whether a type is a structure of texts and whole numbers, or of lists of them."""
+    from pyarrow import types
+
+    plain = (types.is_string, types.is_large_string, types.is_integer)
+    fields = [field.type for field in type] if types.is_struct(type) else []
+    inner = [each.value_type if types.is_list(each) or types.is_large_list(each) else each for each in fields]
+    return bool(inner) and all(any(kind(each) for kind in plain) for each in inner)
 
 
 def _microseconds(batch: Any) -> Any:

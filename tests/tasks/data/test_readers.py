@@ -228,13 +228,30 @@ class TestTables:
 
 
 class TestParquet:
-    def test_scalars_and_lists_are_read_and_structures_left_alone(self) -> None:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {"text": ["a", "b"], "answer_start": [3, 5]},
+            {"text": [], "answer_start": []},
+            [{"text": "a", "start": 3}],
+            [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}],
+            [],
+        ],
+    )
+    def test_structures_of_texts_and_numbers_are_read(self, value: Any) -> None:
+        filled = {"text": ["x"], "answer_start": [0]} if isinstance(value, dict) else [{"role": "", "content": ""}]
+        filled = [{"text": "x", "start": 0}] if isinstance(value, list) and value and "start" in value[0] else filled
+        assert read("parquet", parquet(pa.table({"it": [value, filled]})))[0] == Row(1, {"it": value})
+
+    def test_scalars_and_lists_are_read_and_pictures_left_alone(self) -> None:
         table = pa.table(
             {
                 "text": ["a", None],
                 "n": [1, 2],
                 "tags": [["x"], []],
-                "image": [{"bytes": b""}, None],
+                "image": [{"bytes": b"", "path": "x"}, None],
+                "images": [[{"bytes": b""}], []],
+                "tree": [{"inner": {"text": "x"}}, None],
                 "cat": pa.array(["u", "v"]).dictionary_encode(),
                 "day": pa.array([datetime(2026, 1, 2), None], pa.timestamp("ns")),
                 "at": pa.array([datetime(2026, 1, 2, tzinfo=UTC), None], pa.timestamp("ms", "Europe/Berlin")),

@@ -141,6 +141,18 @@ def test_of_many_labels_those_that_are_confused_are_drawn(tmp_path: Path) -> Non
         assert max(picture.size) < 2000
 
 
+def test_of_many_rows_some_are_drawn_each_with_what_it_earns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    drawn: list[np.ndarray[Any, Any]] = []
+    monkeypatch.setattr(Axes, "hist", lambda _axes, values, **_how: drawn.append(values))
+    rows = pa.table({"question": ["x"] * 4001, "choices": [["a", "b"]] * 4001, "answer": [0, 1, 0] * 1333 + [0, 1]})
+    answers = tuple(Prediction(place % 2) for place in range(4001))
+    pictures.rows(Sitting(Exam(problems.named("multiple-choice"), rows), answers, ()), "accuracy", tmp_path / "x.png")
+    right = [float(true == place % 2) for place, true in enumerate(rows["answer"].to_pylist())]
+    assert drawn[0].tolist() == right[::3]
+
+
 class Tags(HTMLParser):
     """The elements of a page with their attributes."""
 
