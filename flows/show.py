@@ -39,7 +39,7 @@ def verdict(recipe: Recipe, report: Report, version: Version, found: Verdict) ->
     lines += ["| metric | test |", "|---|---:|"]
     lines += [f"| {name} | {value:.4f} |" for name, value in report.scores.items()]
     create_markdown_artifact(key=_key(recipe, "verdict"), markdown="\n".join(lines), description=str(found.reasons[0]))
-    name = next(name for name in ("confusion.png", "scatter.png") if name in report.files)
+    name = next(name for name in ("confusion.png", "scatter.png", "rows.png") if name in report.files)
     picture = base64.b64encode(stages.artifacts().read(report.files[name].digest)).decode()
     create_image_artifact(
         key=_key(recipe, name.removesuffix(".png")),

@@ -24,7 +24,7 @@ def written(
     """The token ids that the model writes for each row, or goes on with, special ones included.
 
     Args:
-        most: tokens of a row and what goes on from it, where the model's positions end.
+        most: tokens of a row and what goes on from it, or of what is written, where the model's positions end.
     """
     found: list[list[int]] = [[]] * len(encoded.lengths)
     spans = encoded.spans()
@@ -45,7 +45,8 @@ def _together(model: PreTrainedModel, rows: list[Any], how: Decoding, device: st
     for line, row in enumerate(rows):
         place = slice(longest - len(row), None) if continues else slice(len(row))
         ids[line, place], mask[line, place] = row, 1
-    room = how.length if not continues or most is None else max(1, min(how.length, most - longest))
+    begun = longest if continues else 1
+    room = how.length if most is None else max(1, min(how.length, most - begun))
     out: torch.Tensor = model.generate(  # type: ignore[operator]
         input_ids=torch.from_numpy(ids).to(device),
         attention_mask=torch.from_numpy(mask).to(device),
@@ -57,7 +58,7 @@ def _together(model: PreTrainedModel, rows: list[Any], how: Decoding, device: st
         do_sample=False,
         pad_token_id=pad,
     )
-    return [_ended(row, model) for row in out[:, longest if continues else 1 :].tolist()]
+    return [_ended(row, model) for row in out[:, begun:].tolist()]
 
 
 def _ended(ids: list[int], model: PreTrainedModel) -> list[int]:

@@ -122,6 +122,13 @@ def test_a_text_never_grows_beyond_the_positions_of_the_model() -> None:
     assert [len(each) for each in found] == [4, 4]
 
 
+def test_a_target_never_grows_beyond_the_positions_of_the_model() -> None:
+    torch.manual_seed(0)
+    model = hf.BartForConditionalGeneration(hf.BartConfig(**BART | {"max_position_embeddings": 16})).eval()
+    found = generation.written(without_forced_ends(model), encoded(rows()), Decoding(length=40), "cpu", most=16)
+    assert max(map(len, found)) == 15
+
+
 def of_bytes(name: str, head: str, **config: Any) -> Model:
     """A model with a tokenizer that we train."""
     torch.manual_seed(0)
