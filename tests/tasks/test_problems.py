@@ -111,7 +111,7 @@ WRITTEN: dict[str, Any] = {
     "dialogue": lambda given, told: {
         "messages": [{"role": "user", "content": given}, {"role": "assistant", "content": told}]
     },
-    "sequence-to-sequence": lambda given, _: {"source": given, "target": given.upper()},
+    "sequence-to-sequence": lambda given, _: {"source": given, "target": " ".join(given.upper().split()[::-1])},
 }
 
 
