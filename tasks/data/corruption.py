@@ -19,7 +19,7 @@ from tasks.data.batches import Batch, Rows, tokens_of
 from tasks.data.shards import Shard
 from tasks.errors import BadInput
 
-MASKED, OTHER = 0.8, 0.1
+SHARE, MASKED, OTHER = 0.15, 0.8, 0.1
 MASKS = ("[MASK]", "<mask>")  # of BERT and RoBERTa, and their kin
 
 
@@ -37,7 +37,7 @@ class Corruption:
     vocabulary: int
     special: tuple[int, ...]
     seed: int
-    share: float = 0.15
+    share: float = SHARE
 
     @classmethod
     def by(cls, tokenizer: Tokenizer, seed: int) -> Self:

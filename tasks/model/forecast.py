@@ -34,6 +34,7 @@ import numpy as np
 from infra.settings import settings
 from tasks import recipe, stages
 from tasks.data import batches, sources
+from tasks.data.corruption import SHARE
 from tasks.data.lengths import Lengths, of_shards, of_source
 from tasks.fits import OURS
 from tasks.model.bases import Base
@@ -281,10 +282,19 @@ def activations(shape: Shape, part: Part, what: recipe.Recipe, device: str) -> i
         layers = max(0.0, layers - 1)  # the last layer computes one position of a row
     around = 0 if how.top_layers is not None else 5 * 4 * shape.width * part.tokens  # embeddings and head
     passing = 4 * part.tokens * (2 * shape.inner + 2 * shape.width)  # gradients of the states on their way down
+    passing += told(shape, what, part.tokens)
     if how.recompute:
         return round(layers * 4 * shape.width * part.tokens + layer + around + passing)
     cast = 2 * shape.layer * shape.layers if half else 0  # the weights in bf16
     return round(layers * layer + around + passing + cast)
+
+
+def told(shape: Shape, what: recipe.Recipe, tokens: int) -> float:
+    """Bytes of the logits over a vocabulary, their logarithms and gradients, as the backward pass begins."""
+    if what.problem.reads != "read":
+        return 0
+    share = SHARE if what.problem.corrupted else 1 / (1 + shape.crossed)  # of the tokens; half of them are a target's
+    return 3 * 4 * share * tokens * shape.vocabulary
 
 
 def evaluation(shape: Shape, rows: Lengths, device: str) -> list[int]:
