@@ -3,6 +3,8 @@
 Those that have no weights yet are our own, in `tasks.model.transformer`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +74,24 @@ def initialised(
         special: ids of the tokenizer's special tokens pad, cls and sep.
         vocabulary: number of token ids.
         length: longest row in tokens.
+
+    Raises:
+        BadInput: E-MODEL-TASK, the architecture has no such head.
     """
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     config.update({f"{name}_token_id": number for name, number in special.items()})
     config.update({"bos_token_id": special["cls"], "eos_token_id": special["sep"]})
     config.update({"vocab_size": vocabulary, "max_position_embeddings": length})
-    return _drawn(config, problems.named(task), labels, seed)
+    with _headed(config, task):
+        return _drawn(config, problems.named(task), labels, seed)
 
 
 def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) -> PreTrainedModel:
-    """The weights in `folder` with a head for `labels`: its own if it was made for them, else one drawn by the seed."""
+    """The weights in `folder` with a head for `labels`: its own if it was made for them, else one drawn by the seed.
+
+    Raises:
+        BadInput: E-MODEL-TASK, transformers has no such head for the model.
+    """
     problem = problems.named(task)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     theirs = tuple(config.id2label[number] for number in sorted(config.id2label))
@@ -89,15 +99,16 @@ def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) 
     torch.manual_seed(seed)
     if isinstance(config, own.OwnConfig):
         return own.built(folder, config)
-    model: PreTrainedModel = _head(problem).from_pretrained(
-        folder,
-        config=config,
-        attn_implementation="sdpa",
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    with _headed(config, task):
+        model: PreTrainedModel = _head(problem).from_pretrained(
+            folder,
+            config=config,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            local_files_only=True,
+        )
     if theirs == _outputs(problem, labels):
         return model
     fresh = _drawn(config, problem, labels, seed)
@@ -124,6 +135,16 @@ def _drawn(config: PretrainedConfig, problem: Problem, labels: tuple[str, ...], 
     torch.manual_seed(seed)
     model: PreTrainedModel = _head(problem).from_config(config, attn_implementation="sdpa", dtype=torch.float32)
     return model
+
+
+@contextmanager
+def _headed(config: PretrainedConfig, task: Task) -> Iterator[None]:
+    """Where transformers has no head of a kind for a model, an answer with a code."""
+    try:
+        yield
+    except ValueError as error:
+        message = f"a {config.model_type} cannot learn {task}: {error!s:.150}; take another base"
+        raise BadInput("E-MODEL-TASK", message) from error
 
 
 def _head(problem: Problem) -> Any:
