@@ -15,7 +15,22 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="the whole way once, here: from a recipe's data to a verdict")
     check = commands.add_parser("check", help="validate a recipe, and say what would run and what would be reused")
-    for command in (run, check):
+    advise = commands.add_parser(
+        "advise",
+        help="which base to take for a recipe, on this machine",
+        description="Ranks bases for a recipe: probes what each knows of the answers, times real steps of each on this "
+        "machine, and forecasts memory and the whole fine-tuning. The best probe comes first, of equal ones the "
+        "fastest; where a task cannot be probed, the fastest; those that a run would refuse come last.",
+    )
+    advise.add_argument(
+        "--base",
+        action="append",
+        default=[],
+        metavar="B",
+        help="a base as model.base takes it, repeatable; none: the recipe's own, the folders below VERNAL_MODELS, and "
+        "encoders of three sizes",
+    )
+    for command in (run, check, advise):
         command.add_argument("recipe", type=Path, help="a recipe, for example flows/recipes/quickstart.yaml")
         command.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one dial, repeatable")
         command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

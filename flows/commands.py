@@ -15,7 +15,7 @@ from flows import outcome, plan
 from infra.local.prefect import LocalPrefect
 from infra.settings import prefect_url, quiet_prefect
 from tasks import recipe
-from tasks.errors import Interrupted
+from tasks.errors import BadInput, Interrupted
 
 REFUSED = 3
 
@@ -34,11 +34,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _retrain(what: recipe.Recipe, beside: Path) -> None:
-    logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("vernal").setLevel(logging.INFO)
-    for pages in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(pages).propagate = False  # tracebacks are for Prefect's pages, a person gets our one line
-    quiet_prefect()
+    _tell()
     with _stoppable(), ExitStack() as stack:
         server = None if prefect_url() else stack.enter_context(LocalPrefect())
         with _nothing_to_collect():
@@ -51,6 +47,15 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
             stack.enter_context(temporary_settings(own))  # it ends with the run, so nobody would miss a heartbeat
             stack.callback(APILogHandler().flush)  # while there is a server to take the last lines
         retrain(what, str(beside))
+
+
+def _tell() -> None:
+    """Our log goes to the terminal, Prefect's stays off it; before Prefect is imported."""
+    logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("vernal").setLevel(logging.INFO)
+    for pages in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(pages).propagate = False  # tracebacks are for Prefect's pages, a person gets our one line
+    quiet_prefect()
 
 
 @contextmanager
@@ -96,6 +101,21 @@ def check(given: argparse.Namespace) -> int:
         record = found.records.get(verb)
         print(f"  {verb:<10} {'reused  ' + record.digest[7:19] if record else 'would run'}")
     print(expected or "memory: not known (the base is not loaded yet, or a module of your own)")
+    return 0
+
+
+def advise(given: argparse.Namespace) -> int:
+    """A table of bases, the best first."""
+    from flows import candidates
+
+    chosen = candidates.of(given.recipe, given.set, given.base)
+    _tell()
+    with _nothing_to_collect():
+        from flows import advise as table
+    found = table.advise(chosen, given.recipe.absolute().parent)
+    print(json.dumps(table.as_json(found), indent=1) if given.json else table.as_text(found, given.recipe))
+    if all(each.refused for each in found):
+        raise BadInput("E-ADVISE-NONE", f"none of {len(found)} bases can be taken, for the reasons above; name another")
     return 0
 
 

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where tensors live; auto: a GPU if there is one"
     )
+    price_per_hour: float | None = Field(
+        None, gt=0, description="price of an hour of this machine, in any currency; none: no costs are shown"
+    )
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds of training between two checkpoints")
 
     @property

@@ -95,6 +95,26 @@ def by_budget(lengths: Sequence[int] | npt.NDArray[np.int64], budget: int) -> It
         start += rows
 
 
+def taken(shard: Shard, rows: Rows) -> Shard:
+    """A shard of these rows alone, in memory."""
+    sequences = rows if shard.groups is None else tokens_of(shard.groups, rows)
+    found = tokens_of(shard.offsets, sequences)
+    labels = shard.labels if shard.at == "none" else shard.labels[found if shard.at == "tokens" else rows]
+    return Shard(
+        tokens=shard.tokens[found],
+        offsets=_bounds(shard.offsets, sequences),
+        labels=labels,
+        at=shard.at,
+        types=None if shard.types is None else shard.types[found],
+        groups=None if shard.groups is None else _bounds(shard.groups, rows),
+        target=None if shard.target is None else taken(shard.target, rows),
+    )
+
+
+def _bounds(offsets: Rows, rows: Rows) -> Rows:
+    return np.concatenate([[0], np.cumsum(np.diff(offsets)[rows])])
+
+
 def padded(shard: Shard, rows: Rows, pad: int) -> Batch:
     """The tokens and labels of `rows`, filled up with the token `pad`."""
     sequences = rows if shard.groups is None else tokens_of(shard.groups, rows)

@@ -3,6 +3,8 @@
 Those that have no weights yet are our own, in `tasks.model.transformer`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +74,25 @@ def initialised(
         special: ids of the tokenizer's special tokens pad, cls and sep.
         vocabulary: number of token ids.
         length: longest row in tokens.
+
+    Raises:
+        BadInput: E-MODEL-TASK, the architecture has no such head.
     """
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     config.update({f"{name}_token_id": number for name, number in special.items()})
     config.update({"bos_token_id": special["cls"], "eos_token_id": special["sep"]})
     config.update({"decoder_start_token_id": special["cls"] if config.is_encoder_decoder else None})
     config.update({"vocab_size": vocabulary, "max_position_embeddings": length})
-    return _drawn(config, problems.named(task), labels, seed)
+    with _headed(config, task):
+        return _drawn(config, problems.named(task), labels, seed)
 
 
 def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) -> PreTrainedModel:
-    """The weights in `folder` with a head for `labels`: its own if it was made for them, else one drawn by the seed."""
+    """The weights in `folder` with a head for `labels`: its own if it was made for them, else one drawn by the seed.
+
+    Raises:
+        BadInput: E-MODEL-TASK, transformers has no such head for the model.
+    """
     problem = problems.named(task)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     theirs = tuple(config.id2label[number] for number in sorted(config.id2label))
@@ -90,20 +100,24 @@ def pretrained(folder: Path, task: Task, labels: tuple[str, ...], *, seed: int) 
     torch.manual_seed(seed)
     if isinstance(config, own.OwnConfig):
         return own.built(folder, config)
-    model: PreTrainedModel = _head(problem).from_pretrained(
-        folder,
-        config=config,
-        attn_implementation="sdpa",
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    model, _ = _loaded(folder, config, problem, task)
     if theirs == _outputs(problem, labels) or not problem.outputs(labels):
         return model
     fresh = _drawn(config, problem, labels, seed)
     fresh.base_model.load_state_dict(model.base_model.state_dict())
     return fresh
+
+
+def answers_already(folder: Path, task: Task, labels: tuple[str, ...]) -> bool:
+    """Whether the weights in `folder` have a head for these labels, so that the model can be asked as it is."""
+    problem = problems.named(task)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    theirs = tuple(config.id2label[number] for number in sorted(config.id2label))
+    if isinstance(config, own.OwnConfig) or (problem.outputs(labels) and theirs != _outputs(problem, labels)):
+        return False
+    _name(config, problem, labels)
+    _, whole = _loaded(folder, config, problem, task)
+    return whole
 
 
 def settled(
@@ -120,11 +134,37 @@ def settled(
     return own.built(folder, config)
 
 
+def _loaded(folder: Path, config: PretrainedConfig, problem: Problem, task: Task) -> tuple[PreTrainedModel, bool]:
+    """The model with a head for the problem, and whether every weight of it was there."""
+    with _headed(config, task):
+        model, found = _head(problem).from_pretrained(
+            folder,
+            config=config,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    return model, not found["missing_keys"] and not found["mismatched_keys"]
+
+
 def _drawn(config: PretrainedConfig, problem: Problem, labels: tuple[str, ...], seed: int) -> PreTrainedModel:
     _name(config, problem, labels)
     torch.manual_seed(seed)
     model: PreTrainedModel = _head(problem).from_config(config, attn_implementation="sdpa", dtype=torch.float32)
     return model
+
+
+@contextmanager
+def _headed(config: PretrainedConfig, task: Task) -> Iterator[None]:
+    """Where transformers has no head of a kind for a model, an answer with a code."""
+    try:
+        yield
+    except ValueError as error:
+        message = f"a {config.model_type} cannot learn {task}: {error!s:.150}; take another base"
+        raise BadInput("E-MODEL-TASK", message) from error
 
 
 def _head(problem: Problem) -> Any:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import pyarrow.parquet as pq
 from tasks import recipe, stages
 from tasks.data import examples
 from tasks.metrics.calibration import calibration
-from tasks.metrics.intervals import of_one
-from tasks.metrics.marks import Marks
-from tasks.model import hardware, page, pictures
+from tasks.metrics.intervals import of_gain, of_one
+from tasks.metrics.marks import Marks, gain
+from tasks.model import before, hardware, page, pictures
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam, Sitting
 from tasks.problems import Problem
@@ -54,7 +56,7 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
         "rows": len(exam.rows),
         "scores": scores,
         "interval": {"low": low, "high": high, "confidence": CONFIDENCE},
-        "baselines": baselines(exam, stages.open_file(checked.files["train.parquet"]), bundle.labels),
+        **beside(sitting, metric, chain(without_a_model(exam, checked), before.answers(folder, bundle, exam))),
         "per_class": {kind: sitting.marks.per_class(kind) for kind in ("precision", "recall", "f1")},
         "support": sitting.marks.support,
         "slices": by_slice(sitting, metric, how),
@@ -77,12 +79,23 @@ def scored(problem: Problem, marks: Marks) -> dict[str, float]:
     return {metric: float(marks.score(metric)) for metric in problem.metrics}
 
 
-def baselines(exam: Exam, train: Path, labels: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """What answers earn that cost no model."""
-    found = exam.problem.baselines(examples.rows(train, exam.problem), exam.rows)
-    return {
-        name: scored(exam.problem, exam.problem.marks(exam.truth, answers, labels)) for name, answers in found.items()
-    }
+def without_a_model(exam: Exam, checked: Checked) -> Iterable[tuple[str, list[Any]]]:
+    """Answers that cost no model."""
+    train = stages.open_file(checked.files["train.parquet"])
+    return exam.problem.baselines(examples.rows(train, exam.problem), exam.rows).items()
+
+
+def beside(sitting: Sitting, metric: str, others: Iterable[tuple[str, list[Any]]]) -> dict[str, Any]:
+    """What other answers to the same rows earn, and the gain over each with its interval, over rows in pairs."""
+    exam, found = sitting.exam, {}
+    for name, answers in others:
+        found[name] = exam.problem.marks(exam.truth, answers, sitting.labels)
+    gains = {}
+    for name, marks in found.items():
+        low, high = of_gain(marks, sitting.marks, metric, CONFIDENCE, DRAWS, 0)
+        gained = float(gain(metric, sitting.marks.score(metric), marks.score(metric)))
+        gains[name] = {"gain": gained, "low": low, "high": high}
+    return {"baselines": {name: scored(exam.problem, marks) for name, marks in found.items()}, "gains": gains}
 
 
 def by_slice(sitting: Sitting, metric: str, how: recipe.Exam) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks import recipe, stages
 from tasks.model import checkpoints, hardware, launch
-from tasks.model.training import Job, Trained, train
+from tasks.model.training import Job, Trained, lay_out, train
 from tasks.model.world import World
 from tasks.records import Checkpoint, Shards
 from tasks.verb import verb
@@ -30,8 +30,7 @@ def finetune(
 
 def fit(folder: Path, job: Job) -> Checkpoint:
     """Trains in this process, or in a group of them."""
-    stages.checkout(job.data.files, folder / "shards")
-    stages.checkout(job.base.files, folder / "base")
+    lay_out(folder, job)
     if job.train.launch == "torchrun":
         trained = launch.together(folder, job)
     else:

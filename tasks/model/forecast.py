@@ -289,12 +289,12 @@ def activations(shape: Shape, part: Part, what: recipe.Recipe, device: str) -> i
     return round(layers * layer + around + passing + cast)
 
 
-def told(shape: Shape, what: recipe.Recipe, tokens: int) -> float:
+def told(shape: Shape, what: recipe.Recipe, tokens: int) -> int:
     """Bytes of the logits over a vocabulary, their logarithms and gradients, as the backward pass begins."""
     if what.problem.reads != "read":
         return 0
     share = SHARE if what.problem.corrupted else 1 / (1 + shape.crossed)  # of the tokens; half of them are a target's
-    return 3 * 4 * share * tokens * shape.vocabulary
+    return round(3 * 4 * share * tokens * shape.vocabulary)
 
 
 def evaluation(shape: Shape, rows: Lengths, device: str) -> list[int]:

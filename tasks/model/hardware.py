@@ -70,6 +70,11 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def room(device: str) -> int:
+    """Bytes of memory that the device has."""
+    return memory() if device == "cpu" else torch.cuda.get_device_properties(0).total_memory
+
+
 def give_back_large() -> None:
     """Lets freed memory of a mebibyte and more go back to the system at once, where the C library is glibc.
 

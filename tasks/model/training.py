@@ -48,6 +48,12 @@ class Trained(BaseModel):
     history: tuple[dict[str, float], ...]
 
 
+def lay_out(folder: Path, job: Job) -> None:
+    """Puts into the folder what a job is done with."""
+    stages.checkout(job.data.files, folder / "shards")
+    stages.checkout(job.base.files, folder / "base")
+
+
 def train(folder: Path, job: Job, world: World) -> Trained:
     """Trains from the newest checkpoint on, or from the base, to the end.
 

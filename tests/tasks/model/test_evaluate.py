@@ -186,7 +186,11 @@ def test_a_hostile_label_stays_text_on_the_page(tmp_path: Path) -> None:
     name = "<script>alert(1)</script>"
     scores = {"macro_f1": 1.0}
     facts: dict[str, Any] = {"metric": "macro_f1", "rows": 1, "truncated": 0, "scores": scores, "slices": {}}
-    facts |= {"baselines": {name: scores}, "interval": {"low": 0.5, "high": 1.0, "confidence": 0.95}}
+    facts |= {
+        "gains": {name: {"gain": 0.1, "low": -0.1, "high": 0.2}},
+        "baselines": {name: scores},
+        "interval": {"low": 0.5, "high": 1.0, "confidence": 0.95},
+    }
     facts |= {"support": {name: 1}, "per_class": {kind: {name: 1.0} for kind in ("precision", "recall", "f1")}}
     page.write(tmp_path, facts)
     written = (tmp_path / "report.html").read_text()
