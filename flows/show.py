@@ -1,4 +1,4 @@
-"""What Prefect's pages show of a run: tables of data and training, the verdict, the confusion as a picture."""
+"""What Prefect's pages show of a run: tables of data and training, the verdict with a picture of the exam."""
 
 import base64
 
@@ -33,7 +33,7 @@ def training(recipe: Recipe, trained: Checkpoint) -> None:
 
 
 def verdict(recipe: Recipe, report: Report, version: Version, found: Verdict) -> None:
-    """The decision with its reasons, and where the model confuses labels."""
+    """The decision with its reasons, and a picture of the exam."""
     outcome = "is live" if found.promoted else "was refused; the champion stays"
     lines = [f"# {found.name} version {found.version} {outcome}", *(f"- {each}" for each in found.reasons), ""]
     lines += ["| metric | test |", "|---|---:|"]

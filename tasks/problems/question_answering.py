@@ -1,5 +1,4 @@
-"""A question is answered by a passage of a text (Rajpurkar et al. 2016), or by none, where the text has no answer
-(Rajpurkar et al. 2018).
+"""A question is answered by a passage of a text, or by none, if the text does not tell (Rajpurkar et al. 2016, 2018).
 
 A text that is longer than the model reads comes in windows that overlap; each is a row to learn from, with the passage,
 or with its first token, where the passage is not in it (Devlin et al. 2019, sections 4.2 and 4.3).
