@@ -16,7 +16,7 @@ import time
 from tasks.errors import Coded
 from tests.bench.paired import share_heap
 
-PARTS = ("memory", "tokenising", "reading", "training", "frozen", "inference", "overhead", "around")
+PARTS = ("memory", "pace", "tokenising", "reading", "training", "frozen", "inference", "overhead", "around")
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 

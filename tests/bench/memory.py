@@ -61,12 +61,7 @@ def forecasts(steps: int | None) -> Section:
 
 def run(recipe: str, dials: list[str], home: Path) -> tuple[float, float]:
     """MB that were forecast for a whole run, and that it took."""
-    from tests.bench import data
-
-    (home / "models").mkdir()
-    (home / "models" / "minilm").symlink_to(data.minilm())
-    places = {"HOME": str(home), "MODELS": str(home / "models"), "DATA": str(data.ROOT)}
-    environment = os.environ | {f"VERNAL_{name}": place for name, place in places.items()}
+    environment = os.environ | settled(home)
     given = [str(ROOT / "flows/recipes" / f"{recipe}.yaml"), *(part for dial in dials for part in ("--set", dial))]
     found = []
     for command in (["flows", "check", "--json"], ["tests.bench.memory", "run"]):
@@ -82,6 +77,16 @@ def run(recipe: str, dials: list[str], home: Path) -> tuple[float, float]:
             raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr[-2000:]}")
         found.append(done.stdout)
     return json.loads(found[0])["memory"]["bytes"] / 1e6, json.loads(found[1].splitlines()[-1])
+
+
+def settled(home: Path) -> dict[str, str]:
+    """The settings of an empty home that knows MiniLM and the public datasets."""
+    from tests.bench import data
+
+    (home / "models").mkdir()
+    (home / "models" / "minilm").symlink_to(data.minilm())
+    places = {"HOME": str(home), "MODELS": str(home / "models"), "DATA": str(data.ROOT)}
+    return {f"VERNAL_{name}": place for name, place in places.items()}
 
 
 def contenders(steps: int | None) -> Section:

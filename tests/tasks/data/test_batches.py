@@ -129,3 +129,19 @@ def test_a_batch_with_targets_has_their_labels_and_is_read_where_there_are_some(
     assert found.answered.ids.tolist() == [[1, 7, 0], [1, 5, 6]]
     assert found.read is not None
     assert (found.labels.tolist(), found.read.tolist()) == ([2, 5, 6, 2], [1, 2, 3, 4])
+
+
+def test_a_shard_of_some_rows_gives_the_batches_that_they_gave(tmp_path: Path) -> None:
+    with shards.Writer(tmp_path / "grouped", 100) as writer:
+        tokens, types = np.array([5, 6, 7, 8, 9, 4]), np.array([0, 1, 0, 0, 1, 0])
+        writer.append(tokens, np.array([2, 1, 2, 1]), np.array([0, 1, 2]), types, groups=np.array([1, 2, 1]))
+    with shards.Writer(tmp_path / "tagged", 100, "tokens") as writer:
+        makers.add(writer, [[5, 6, 7], [8], [9, 4]], [-100, 2, 3, 4, 5, 6])
+    with shards.Writer(tmp_path / "targeted", 100, "none") as writer:
+        target = np.array([1, 5, 6, 1, 7, 1]), np.array([3, 2, 1]), np.array([5, 6, 2, 3, 2, 4])
+        writer.append(np.array([9, 8, 9, 7]), np.array([1, 2, 1]), target=target)
+    for name in ("grouped", "tagged", "targeted"):
+        whole = shards.read(tmp_path / name)
+        some = batches.taken(whole, np.array([2, 1]))
+        assert some.sizes.tolist() == whole.sizes[[2, 1]].tolist()
+        assert repr(batches.padded(some, np.array([1, 0]), 0)) == repr(batches.padded(whole, np.array([1, 2]), 0))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, BertConfig, MPNetConfig, PretrainedConfig, PreTrainedModel, RobertaConfig
+from transformers import AutoModel, BertConfig, MPNetConfig, PretrainedConfig, PreTrainedModel, RobertaConfig, ViTConfig
 
 from tasks.errors import BadInput
 from tasks.model import architectures
@@ -126,3 +126,13 @@ def test_the_length_of_a_model_is_the_longest_row_that_it_computes(config: Pretr
 def test_the_published_sizes_give_the_published_lengths() -> None:
     assert architectures.length_of(BertConfig()) == 512
     assert architectures.length_of(RobertaConfig(max_position_embeddings=514)) == 512
+
+
+def test_a_model_that_has_no_head_for_the_task_is_named(tmp_path: Path) -> None:
+    pair = Architecture(architecture="encoder-decoder", num_layers=1, d_model=16, num_heads=2)
+    architectures.config_of(pair).save_pretrained(tmp_path / "pair")
+    with pytest.raises(BadInput, match="E-MODEL-TASK a vernal-transformer cannot learn text-classification"):
+        drawn(tmp_path / "pair")
+    ViTConfig().save_pretrained(tmp_path / "pictures")
+    with pytest.raises(BadInput, match="E-MODEL-TASK a vit cannot learn text-classification"):
+        architectures.pretrained(tmp_path / "pictures", TEXT, ("a", "b"), seed=0)
