@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode every import takes three times as long
 
-.PHONY: quickstart test test-matrix test-services test-faults bench lint minilm clean
+.PHONY: quickstart test test-matrix test-services test-faults bench reproduce lint minilm clean
 
 quickstart: .venv/ready  ## the whole way on the bundled sample: about a minute, offline
 	vernal run flows/recipes/quickstart.yaml
@@ -13,7 +13,7 @@ quickstart: .venv/ready  ## the whole way on the bundled sample: about a minute,
 test: .venv/ready  ## the fast tier: no network, embedded defaults
 	pytest
 
-test-matrix: .venv/ready  ## what of the architectures takes minutes to show
+test-matrix: .venv/ready  ## what of architectures and recipes takes minutes to show
 	pytest -m matrix
 
 test-services: .venv/ready  ## against real servers, which the tests start themselves
@@ -24,6 +24,10 @@ test-faults: .venv/ready  ## kills, signals and damaged bytes
 
 bench: minilm  ## us against the plain Hugging Face way, into tests/bench/RESULTS.md: half an hour
 	python -m tests.bench
+
+reproduce: minilm  ## every recipe that ships, its score beside its header's: two hours; VERNAL_DATA names the datasets
+	python flows/recipes/seeds/custom_transformer.py .vernal/models/minilm .vernal/models/custom
+	python -m tests.bench.reproduce
 
 lint: .venv/ready  ## style and types
 	ruff check .

@@ -75,16 +75,18 @@ class TokenClassification(Problem):
         return [[labels[i] for i in ids[at][shard.labels[at] != IGNORED]] for at in spans]
 
     def report(self, truth: Sequence[Any], answers: Sequence[Any]) -> str:
-        """By entity as seqeval prints it; tags without entities, such as parts of speech, as sklearn does."""
+        """By entity as seqeval prints it, then by tag as sklearn does; parts of speech by tag alone."""
         from seqeval.metrics import classification_report as of_entities
         from sklearn.metrics import classification_report as of_tags
 
         from tasks.metrics.entities import iobes
 
-        if any("-" in tag for row in truth for tag in row):
-            spelled = ([iobes(row) for row in rows] for rows in (truth, answers))
-            return str(of_entities(*spelled, digits=4, zero_division=0))
-        return str(of_tags(*(list(chain.from_iterable(rows)) for rows in (truth, answers)), digits=4, zero_division=0))
+        sides = [list(chain.from_iterable(rows)) for rows in (truth, answers)]
+        by_tag = str(of_tags(*sides, digits=4, zero_division=0))
+        if not any("-" in tag for tag in sides[0]):
+            return by_tag
+        spelled = ([iobes(row) for row in rows] for rows in (truth, answers))
+        return f"{of_entities(*spelled, digits=4, zero_division=0)}\n{by_tag}"
 
     def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
         tags: dict[str, Counter[str]] = defaultdict(Counter)
