@@ -10,8 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE  # without bytecode every import takes three ti
 quickstart: .venv/ready  ## the whole way on the bundled sample: about a minute, offline
 	vernal run flows/recipes/quickstart.yaml
 
-test: .venv/ready  ## the fast tier: no network, embedded defaults
-	pytest
+test: .venv/ready  ## the fast tier: no network, embedded defaults; a process a core, a thread each
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist worksteal
 
 test-matrix: .venv/ready  ## what of architectures and recipes takes minutes to show
 	pytest -m matrix

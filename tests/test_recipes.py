@@ -11,10 +11,12 @@ from tests.bench import reproduce
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "flows/recipes").rglob("*.yaml"))
 QUICK = ("quickstart", "own", "questions", "paraphrase", "resume_zh")  # run shrunk by the fast tier: seconds each
+SMALL = "{architecture: encoder, num_layers: 1, d_model: 32, num_heads: 2}"
+WRITTEN = {"tokens.tokenizer": "{train: byte-bpe, vocabulary: 2000}"}
 SHRUNK = {
     "tokens.length": "32",
     "tokens.tokenizer": "{train: bpe, vocabulary: 2000}",
-    "model.base": "{architecture: encoder, num_layers: 1, d_model: 32, num_heads: 2}",
+    "model.base": SMALL,
     "train.epochs": "1",
     "train.max_rows": "64",
     "gate.floors": "{}",
@@ -26,6 +28,10 @@ OTHERWISE = {  # what other recipes want to be shrunk to
         "config: {num_layers: 1, d_model: 32, num_heads: 2, dff: 64, pe_input: 32}}"
     },
     "002_customised": {"train.top_layers": "1"},
+    "shakespeare": {**WRITTEN, "model.base": SMALL.replace("encoder", "decoder")},
+    "pretraining": WRITTEN,
+    "translation": {**WRITTEN, "model.base": SMALL.replace("encoder", "encoder-decoder")},
+    "translation_zh": {**WRITTEN, "model.base": SMALL.replace("encoder", "encoder-decoder")},
 }
 
 

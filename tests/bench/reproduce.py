@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FIGURE = re.compile(r"^# measured: ([A-Za-z][\w -]*?) (0\.\d+)", re.MULTILINE)
+FIGURE = re.compile(r"^# measured: ([A-Za-z][\w -]*?) (\d+\.\d+)", re.MULTILINE)
 ENDED = (0, 3)  # 3: scored, but the champion stays
 
 
