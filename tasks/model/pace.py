@@ -3,7 +3,8 @@
 The parts are those of `training.train`, done by what does them there: base and learner are made, states below the
 layers that learn are computed, steps are taken on rows of the recipe, a part of the validation split is looked at, a
 checkpoint is written. Steps and looks are counted by the token; of the steps it is the median, so that a short
-burst of a neighbour on the machine does not count.
+burst of a neighbour on the machine does not count. What a process does once is not counted either: the import of MLflow
+and a first look at its database take 6 s of processor time, in the fine-tuning of a minute a tenth.
 
 Told and then measured in a whole `vernal run`, fp32, one thread of a busy machine: processor seconds of the
 fine-tuning, and MB that the process held at most beside what `forecast` said of it:
