@@ -22,7 +22,7 @@ test-services: .venv/ready  ## against real servers, which the tests start thems
 test-faults: .venv/ready  ## kills, signals and damaged bytes
 	pytest -m faults
 
-bench: minilm  ## us against the plain Hugging Face way, into tests/bench/RESULTS.md: half an hour
+bench: minilm  ## us against the plain Hugging Face way, into tests/bench/RESULTS.md: three quarters of an hour
 	python -m tests.bench
 
 reproduce: minilm  ## every recipe that ships, its score beside its header's: two hours; VERNAL_DATA names the datasets

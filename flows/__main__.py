@@ -19,8 +19,9 @@ def parser() -> argparse.ArgumentParser:
         "advise",
         help="which base to take for a recipe, on this machine",
         description="Ranks bases for a recipe: probes what each knows of the answers, times real steps of each on this "
-        "machine, and forecasts memory and the whole fine-tuning. The best probe comes first, of equal ones the "
-        "fastest; where a task cannot be probed, the fastest; those that a run would refuse come last.",
+        "machine, and forecasts memory and the whole fine-tuning. Bases whose probe is at most 0.05 below the "
+        "best come first, the fastest of them at the top; then the same with the rest. Where a task cannot "
+        "be probed the fastest comes first. Those that a run would refuse come last, with the reason.",
     )
     advise.add_argument(
         "--base",

@@ -123,9 +123,10 @@ def forecasted(candidate: Candidate, beside: Path) -> forecast.Forecast | None:
     return memory
 
 
-def as_json(found: Sequence[Advice]) -> list[dict[str, Any]]:
+def as_json(found: Sequence[Advice]) -> dict[str, Any]:
     """Everything that is known, for programs."""
-    return [
+    what = found[0].candidate.recipe
+    bases = [
         {
             "base": each.candidate.name,
             "set": each.candidate.changes,
@@ -143,6 +144,7 @@ def as_json(found: Sequence[Advice]) -> list[dict[str, Any]]:
         }
         for each in found
     ]
+    return {"name": what.name, "device": hardware.chosen(), "metric": what.problem.metrics[0], "bases": bases}
 
 
 def as_text(found: Sequence[Advice], path: Path) -> str:

@@ -1,7 +1,18 @@
 """What a base knows of the answers before it learns: a linear model over the means of its states.
 
 A thousand training rows are learned from, half as many validation rows answered, and the answers marked as any others
-(Alain and Bengio 2017). It costs a pass over these rows and no gradient.
+(Alain and Bengio 2017). It costs a pass over these rows and no gradient. Macro-F1 of probes, and on the test split
+after fine-tuning:
+
+    banking77   MiniLM                 0.77    0.92 after 5 epochs
+                own encoder, 4 x 256   0.44    0.73 after 1
+                own encoder, 2 x 128   0.40    0.80 after 3
+    sst2        MiniLM                 0.76    0.89 after 2 epochs of 20,000 rows
+                own encoder, 4 x 256   0.53
+                own encoder, 2 x 128   0.55    0.78 after the same
+
+So it tells a pretrained base from one that is drawn. It tells nothing of drawn ones of two sizes, and not how far many
+epochs bring them.
 """
 
 from pathlib import Path

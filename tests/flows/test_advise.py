@@ -48,7 +48,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, Any, str]:
     code = main(["advise", *map(str, arguments), "--json"])
     printed = capsys.readouterr()
-    return code, json.loads(printed.out) if printed.out else None, "".join(printed.err.splitlines()[-1:])
+    return code, json.loads(printed.out)["bases"] if printed.out else None, "".join(printed.err.splitlines()[-1:])
 
 
 def test_bases_that_can_be_taken_come_with_their_numbers_and_others_with_the_answer_of_a_run(
