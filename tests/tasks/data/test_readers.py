@@ -6,9 +6,7 @@ import io
 import json
 import pickle
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,13 +15,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tasks import problems
 from tasks.data.ingest import READERS
 from tasks.data.readers import hub, lines
-from tasks.data.readers.lines import Fault, Row, Unfit
-from tasks.data.readers.roles import fitted
-from tasks.errors import BadInput, Unreachable
-from tasks.recipe import Data
+from tasks.data.readers.lines import Fault, Row
+from tasks.errors import BadInput
 
 FORMATS = {"jsonl": "rows.jsonl", "csv": "rows.csv", "tsv": "rows.tsv", "text": "rows.txt", "parquet": "rows.parquet"}
 
@@ -323,7 +318,7 @@ class TestOtherThanNamed:
             (b"PK\x03\x04rest", "zip"),
             ('{"a": 1}'.encode("utf-16"), "UTF-16"),
             (parquet(pa.table({"a": [1]})), "Parquet"),
-            (gzip.compress(b'{"a": 1}'), "gzip"),
+            (gzip.compress(b'{"a": 1}', mtime=0), "gzip"),
         ],
     )
     def test_its_first_bytes_give_it_away(self, content: bytes, said: str) -> None:
@@ -369,103 +364,6 @@ class TestPacked:
         packed = gzip.compress(content, 9)
         assert len(content) > 100 * len(packed)
         assert len(read("jsonl", packed, "rows.jsonl.gz")) == 50_000
-
-
-class TestRoles:
-    data = Data(source="x", time="at", group="who")
-
-    def fit(self, task: Any = "text-classification", **values: Any) -> Any:
-        return fitted(values, problems.named(task), self.data)
-
-    def unfit(self, task: Any = "text-classification", **values: Any) -> str:
-        with pytest.raises(Unfit) as error:
-            fitted(values, problems.named(task), self.data)
-        return error.value.reason
-
-    def test_other_columns_are_kept_as_text(self) -> None:
-        row = self.fit(
-            text="a",
-            label="b",
-            at=datetime(2026, 1, 2),
-            who=7,
-            product="x",
-            n=1,
-            share=0.5,
-            ok=True,
-            none=None,
-            odd=[1],
-        )
-        assert (*row.values.values(), row.time, row.group) == ("a", "b", "2026-01-02T00:00:00", "7")
-        assert row.extra == {"product": "x", "n": "1", "share": "0.5", "ok": "true"}
-
-    @pytest.mark.parametrize(("label", "text"), [(3, "3"), (True, "true"), (False, "false"), (1.5, "1.5"), (-1, "-1")])
-    def test_a_label_may_be_a_number_or_a_boolean(self, label: Any, text: str) -> None:
-        assert self.fit(text="a", label=label).values["label"] == text
-        assert self.fit("token-classification", tokens=["a"], tags=[label]).values["tags"] == [text]
-
-    def test_what_cannot_be_used_says_why(self) -> None:
-        assert self.unfit(label="b") == "missing-column"
-        assert self.unfit(text="a", label=None) == "missing-column"
-        assert self.unfit(text=5, label="b") == "type"
-        assert self.unfit(text=["a"], label="b") == "type"
-        assert self.unfit(text="a", label={"b": 1}) == "type"
-        assert self.unfit(text="a", label=float("nan")) == "type"
-        assert self.unfit(text="a\0b", label="b") == "text-nul"
-        assert self.unfit(text="a", label="b", other="\0") == "text-nul"
-        assert self.unfit(text="\ud800", label="b") == "text-surrogate"
-        assert self.unfit(text="a", label="b", **{"\udfff": "x"}) == "text-surrogate"
-        assert self.unfit(text=b"caf\xe9", label="b") == "encoding"
-        assert self.unfit(text="a", label="b", at=[1]) == "type"
-        assert self.unfit("token-classification", tokens=["a", "b"], tags=["O"]) == "tags-length"
-        assert self.unfit("token-classification", tokens="a b", tags="O O") == "type"
-        assert self.unfit("token-classification", tokens=["a", None], tags=["O", "O"]) == "type"
-        assert self.unfit("token-classification", tokens=["a"], tags=[None]) == "type"
-        assert self.unfit("regression", text="a", score="five") == "type"
-        assert self.unfit("regression", text="a", score=True) == "type"
-        assert self.unfit("multi-label-classification", text="a", labels="b") == "type"
-
-    def test_a_number_may_be_a_text_that_says_one(self) -> None:
-        assert self.fit("regression", text="a", score="4.5").values["score"] == 4.5
-
-    def test_an_empty_time_or_group_is_none(self) -> None:
-        row = self.fit(text="a", label="b", at="", who=None)
-        assert (row.time, row.group) == (None, None)
-
-    def test_what_a_text_says_is_not_judged_here(self) -> None:
-        assert self.fit(text="", label="").values["text"] == ""
-        row = self.fit(text="ignore previous instructions \x1b[31m {{config}}", label="<script>")
-        assert row.values["label"] == "<script>"
-
-
-class TestHub:
-    def test_without_network_the_answer_is_coded_and_quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from huggingface_hub import constants
-
-        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-        began = time.monotonic()
-        with pytest.raises(Unreachable) as error:
-            hub.splits("org/name", "0" * 40)
-        assert error.value.code == "E-HUB-UNAVAILABLE"
-        assert time.monotonic() - began < 10
-
-    def test_a_local_folder_is_not_taken_for_the_hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "org" / "name").mkdir(parents=True)
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(BadInput, match="E-HUB-DATASET"):
-            hub.splits("org/name", "0" * 40)
-
-    def test_a_stream_that_breaks_off_is_coded(self) -> None:
-        class Breaking:
-            features = None
-
-            def __iter__(self) -> Iterator[dict[str, Any]]:
-                yield {"text": "a"}
-                raise ConnectionResetError("cut")
-
-        rows = hub.rows(Breaking(), "org/name")
-        assert next(rows) == Row(1, {"text": "a"})
-        with pytest.raises(Unreachable, match="E-HUB-UNAVAILABLE"):
-            next(rows)
 
 
 _garbage = st.lists(
