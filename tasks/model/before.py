@@ -1,8 +1,8 @@
 """What the base does without fine-tuning, on the rows of the exam, so that a report shows what fine-tuning bought.
 
 Asked as it is (zero-shot), where its weights have a head for the task: a language model, or a champion that is trained
-again. And where rows have one label or number: a linear model over the means of its states that has seen a few
-training rows of each label (few-shot).
+again. And where rows have one label: a linear model over the means of its states that has seen a few training rows of
+each (few-shot).
 """
 
 import json

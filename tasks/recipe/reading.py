@@ -14,6 +14,7 @@ from tasks.errors import BadInput, listed
 from tasks.recipe.sections import Data, Decoding, Recipe, Section
 
 KINDS = ("f1", "precision", "recall")
+BYTES = 261  # tokens that a vocabulary of bytes begins with
 _WORDING = {  # how pydantic begins, and how our sentence goes on after "wanted"
     "Value error, ": "",
     "Input should be (greater|less)": r"a number \1",
@@ -139,6 +140,10 @@ def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
     for floor in recipe.gate.floors:
         if floor not in known:
             yield ("gate", "floors", floor), f"unknown metric{_meant(floor, known)}, wanted one of {', '.join(known)}"
+    own = recipe.tokens.tokenizer
+    if own != "base" and own.train == "byte-bpe" and own.vocabulary < BYTES:
+        found = f"found {own.vocabulary}, wanted {BYTES} or more: 256 bytes and 5 special tokens"
+        yield ("tokens", "tokenizer", "vocabulary"), found
     if recipe.package.decoding != Decoding() and not problem.generates:
         yield ("package", "decoding"), f"found a mapping, wanted none: {recipe.task} writes no texts"
     if recipe.train.sharding == "full" and recipe.train.launch != "torchrun":

@@ -217,6 +217,18 @@ def test_a_metric_must_be_one_of_the_task(write: Any) -> None:
     )
 
 
+def test_a_vocabulary_of_bytes_has_room_for_all_of_them(write: Any) -> None:
+    told = refusal(write(SHORT), "tokens.tokenizer={train: byte-bpe, vocabulary: 200}")
+    assert "tokens.tokenizer.vocabulary: found 200, wanted 261 or more" in told
+
+
+def test_only_a_task_that_writes_is_told_how(write: Any) -> None:
+    told = refusal(write(SHORT), "package.decoding={beams: 4}")
+    assert "package.decoding: found a mapping, wanted none: text-classification writes no texts" in told
+    written = SHORT.replace("text-classification", "sequence-to-sequence")
+    assert recipe.load(write(written), ["package.decoding={beams: 4}"]).package.decoding.beams == 4
+
+
 WRITTEN = ("causal-language-modelling", "dialogue", "instruction", "masked-language-modelling")
 PERFECT: dict[str, list[Any]] = {
     "text-classification": ["a", "b"],
@@ -225,6 +237,8 @@ PERFECT: dict[str, list[Any]] = {
     "token-classification": [["B-X"], ["O"]],
     "regression": [1.0, 2.5],
     "similarity": [1.0, 2.5],
+    "multiple-choice": [0, 2],
+    "question-answering": [["to be"], []],
     "sequence-to-sequence": ["to be or not to be", "that is the question"],
     **{task: [{"nats": 0.0, "tokens": 3.0, "right": 3.0, "characters": 9.0}] for task in WRITTEN},
 }
@@ -233,7 +247,8 @@ PERFECT: dict[str, list[Any]] = {
 @pytest.mark.parametrize("task", problems.names())
 def test_every_metric_that_a_recipe_may_name_is_measured(task: str) -> None:
     problem, truth = problems.named(task), PERFECT[task]
-    marks = problem.marks(truth, truth, ("a", "b") if "token" not in task else ("O", "B-X", "I-X"))
+    said = ["to be", ""] if task == "question-answering" else truth
+    marks = problem.marks(truth, said, ("a", "b") if "token" not in task else ("O", "B-X", "I-X"))
     best = {metric: float(metric not in LOWER or metric == "perplexity") for metric in problem.metrics}
     assert {metric: float(marks.score(metric)) for metric in problem.metrics} == pytest.approx(best)
 
