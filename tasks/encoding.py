@@ -141,14 +141,18 @@ class Encoder:
             labels += [*following, IGNORED][-self.length :]
         return replace(_of(sequences, np.array(cut, bool)), labels=np.array(labels, np.int64))
 
-    def begun(self, rows: Sequence[Sequence[str]], room: int) -> Encoded:
-        """Rows as above that a model is to go on from, with `room` tokens left for what it writes.
+    def begun(self, rows: Sequence[Sequence[str]], room: int, *, in_turns: bool) -> Encoded:
+        """Rows that a model is to go on from, with `room` tokens left for what it writes.
 
         A row that is too long loses its beginning.
+
+        Args:
+            in_turns: what is written is a turn of its own, as above; else the text itself goes on.
         """
         before, _ = self.around
+        ends = self.separator if in_turns else []
         pieces = iter(self.pieces(list(chain.from_iterable(rows))))
-        whole = [[*before, *chain.from_iterable([*next(pieces), *self.separator] for _ in texts)] for texts in rows]
+        whole = [[*before, *chain.from_iterable([*next(pieces), *ends] for _ in texts)] for texts in rows]
         most = max(1, self.length - room)
         return _of([each[-most:] for each in whole], np.array([len(each) > most for each in whole], bool))
 

@@ -30,6 +30,7 @@ class CausalLanguageModelling(Problem):
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_character", "perplexity", "loss", "token_accuracy")
     reveals = True
     generates = True
+    in_turns: ClassVar[bool] = False  # whether what is told follows what is given, or is the text itself
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ class CausalLanguageModelling(Problem):
         return list(self.said(row))
 
     def answer(self, model: Answerer, rows: Sequence[Row]) -> list[Prediction]:
-        given = model.encoder.begun([self.begun(row) for row in rows], model.room)
+        given = model.encoder.begun([self.begun(row) for row in rows], model.room, in_turns=self.in_turns)
         pairs = zip(model.generated(given), given.truncated, strict=True)
         return [Prediction(text, None, bool(cut)) for text, cut in pairs]
 
@@ -79,9 +80,8 @@ class CausalLanguageModelling(Problem):
         return likelihood.marks(*([answer[name] for answer in answers] for name in names))
 
     def watch(self, loss: float, kept: npt.NDArray[Any], shard: Any, labels: tuple[str, ...]) -> dict[str, float]:
-        answered = shard.target or shard
-        counts = answered.labels != IGNORED
-        right = kept[counts] == answered.labels[counts]
+        counts = shard.labels != IGNORED
+        right = kept[counts] == shard.labels[counts]
         return {"perplexity": float(np.exp(loss)), "token_accuracy": float(right.mean())}
 
     def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ class Dialogue(CausalLanguageModelling):
     """What the assistant says, token after token; nothing is learned of what others say."""
 
     inputs = {"messages": "turns"}
+    in_turns = True
 
     def fault(self, row: Row) -> str | None:
         said = any(each["role"] == SPEAKER for each in row["messages"])

@@ -13,6 +13,7 @@ class Instruction(CausalLanguageModelling):
 
     inputs = {"prompt": "text"}
     answers = {"answer": "text"}
+    in_turns = True
 
     def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
         pairs = zip(rows["prompt"].to_pylist(), rows["answer"].to_pylist(), strict=True)

@@ -77,14 +77,21 @@ class TestTurns:
     def test_a_model_goes_on_from_just_what_it_was_given_while_it_learned(self) -> None:
         for encoder in (plain(20), bracketed(64)):
             (learned,) = rows(encoder.in_turns([[("a b", False), ("c d", True)]]))
-            (begun,) = rows(encoder.begun([["a b"]], room=4))
+            (begun,) = rows(encoder.begun([["a b"]], room=4, in_turns=True))
             assert learned[: len(begun)] == begun
             assert learned[len(begun) :] == [*encoder.pieces(["c d"])[0], *encoder.around[1]]
 
     def test_room_is_left_for_what_is_written(self) -> None:
-        encoded = plain(4).begun([["a b c d"], ["a"]], room=2)
+        encoded = plain(4).begun([["a b c d"], ["a"]], room=2, in_turns=True)
         assert rows(encoded) == [[3, WORDS["\n"]], [0, WORDS["\n"]]]
         assert encoded.truncated.tolist() == [True, True]
+
+    def test_a_text_itself_goes_on_without_an_end(self) -> None:
+        for encoder in (plain(20), bracketed(64)):
+            (learned,) = rows(encoder.blocks(["a b c d"], whole=False))
+            (begun,) = rows(encoder.begun([["a b"]], room=4, in_turns=False))
+            assert begun == learned[: len(begun)]
+            assert len(begun) == 1 + len(encoder.pieces(["a b"])[0])
 
 
 class TestTargets:

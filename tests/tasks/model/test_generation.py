@@ -181,7 +181,7 @@ def test_what_is_hidden_is_the_same_for_every_model_and_told_from_both_sides() -
 
 def test_the_text_goes_on_in_words() -> None:
     model = of_bytes("causal-language-modelling", "TransformerForCausalLM", architecture="decoder")
-    given = model.encoder.begun([["to be or"]], model.room)
+    given = model.encoder.begun([["to be or"]], model.room, in_turns=False)
     stock = model.forward.model
     (said,) = model.predict([{"text": "to be or"}])
     with model.forward.unpacked():
