@@ -67,14 +67,15 @@ class Model:
 
     def predict(self, rows: Sequence[Any]) -> list[Prediction]:
         """The answer to each row, in their order; a problem of one input takes its values as they are."""
-        if not rows:
-            return []
-        only = next(iter(self.problem.inputs))
-        return self.problem.answer(self, [row if isinstance(row, Mapping) else {only: row} for row in rows])
+        return self.problem.answer(self, self._whole(rows)) if rows else []
 
-    def sit(self, rows: Sequence[Row]) -> list[Prediction]:
+    def sit(self, rows: Sequence[Any]) -> list[Prediction]:
         """The answer to each row of an exam, in their order."""
-        return self.problem.examined(self, rows) if rows else []
+        return self.problem.examined(self, self._whole(rows)) if rows else []
+
+    def _whole(self, rows: Sequence[Any]) -> list[Row]:
+        only = next(iter(self.problem.inputs))
+        return [row if isinstance(row, Mapping) else {only: row} for row in rows]
 
     def outputs(self, encoded: Encoded) -> list[Floats]:
         """What the head says of each sequence: (outputs,), or (tokens, outputs).

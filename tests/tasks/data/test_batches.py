@@ -138,7 +138,8 @@ def test_a_shard_of_some_rows_gives_the_batches_that_they_gave(tmp_path: Path) -
     with shards.Writer(tmp_path / "tagged", 100, "tokens") as writer:
         makers.add(writer, [[5, 6, 7], [8], [9, 4]], [-100, 2, 3, 4, 5, 6])
     with shards.Writer(tmp_path / "targeted", 100, "none") as writer:
-        target = np.array([1, 5, 6, 1, 7, 1]), np.array([3, 2, 1]), np.array([5, 6, 2, 3, 2, 4])
+        said, labels = np.array([1, 5, 6, 1, 7, 1], np.uint32), np.array([5, 6, 2, 3, 2, 4])
+        target = Encoded(said, np.array([3, 2, 1]), np.zeros(3, bool), labels)
         writer.append(np.array([9, 8, 9, 7]), np.array([1, 2, 1]), target=target)
     for name in ("grouped", "tagged", "targeted"):
         whole = shards.read(tmp_path / name)
