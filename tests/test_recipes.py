@@ -31,7 +31,6 @@ OTHERWISE = {  # what other recipes want to be shrunk to
     "shakespeare": {**WRITTEN, "model.base": SMALL.replace("encoder", "decoder")},
     "pretraining": WRITTEN,
     "004_translation": {**WRITTEN, "model.base": SMALL.replace("encoder", "encoder-decoder")},
-    "translation_zh": {**WRITTEN, "model.base": SMALL.replace("encoder", "encoder-decoder")},
 }
 
 
