@@ -30,6 +30,7 @@ OTHERWISE = {  # what other recipes want to be shrunk to
     "002_customised": {"train.top_layers": "1"},
     "shakespeare": {**WRITTEN, "model.base": SMALL.replace("encoder", "decoder")},
     "pretraining": WRITTEN,
+    "translation_zh": {**WRITTEN, "model.base": SMALL.replace("encoder", "encoder-decoder")},
     "004_translation": {**WRITTEN, "model.base": SMALL.replace("encoder", "encoder-decoder")},
 }
 
