@@ -36,9 +36,6 @@ class CausalLanguageModelling(Problem):
     def watched(self) -> tuple[str, ...]:
         return ("perplexity", "token_accuracy")
 
-    def outputs(self, labels: tuple[str, ...]) -> int:
-        return 0
-
     def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
         encoded = encoder.blocks(rows["text"].to_pylist(), whole=False)
         assert encoded.rows is not None

@@ -35,9 +35,6 @@ class SequenceToSequence(Problem):
     def watched(self) -> tuple[str, ...]:
         return ("perplexity", "token_accuracy")
 
-    def outputs(self, labels: tuple[str, ...]) -> int:
-        return 0
-
     def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
         encoded = encoder.texts(rows["source"].to_pylist())
         return encoded if labels is None else replace(encoded, target=encoder.written(rows["target"].to_pylist()))
