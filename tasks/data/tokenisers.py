@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -18,7 +17,6 @@ from tasks.encoding import Encoder, guarded
 from tasks.problems import Problem
 from tasks.recipe import TrainedTokenizer
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 
@@ -54,8 +52,9 @@ def _lead_with_space(tokenizer: Tokenizer) -> None:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=described["use_regex"])
 
 
-def encoder(tokenizer: Tokenizer, length: int, problem: Problem, config: Mapping[str, Any] = NOTHING) -> Encoder:
-    """`tokenizer` as this problem uses it, for a model of this config."""
+def encoder(tokenizer: Tokenizer, length: int, problem: Problem, config: Mapping[str, Any] | None = None) -> Encoder:
+    """`tokenizer` as this problem uses it, for a model of this config, where it is known."""
+    config = config or {}
     ends = config.get("eos_token_id")
     end, start = ends[0] if isinstance(ends, list) else ends, config.get("decoder_start_token_id")
     return Encoder(limited(tokenizer, length, "words" in problem.inputs.values()), length, end, start)

@@ -28,7 +28,7 @@ def recipes() -> dict[str, Path]:
 def claimed(path: Path) -> tuple[str, float]:
     """The first figure in a recipe's header: metric and value."""
     found = FIGURE.search(path.read_text())
-    assert found, f"{path}: no `# measured: METRIC 0.…` in its header"
+    assert found, f"{path}: no `# measured: METRIC 0.123 …` in its header"
     return re.sub("[ -]", "_", found[1].lower()), float(found[2])
 
 
