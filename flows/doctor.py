@@ -1,14 +1,20 @@
 """Is this environment fit? Each check tells what it found, and what to do if that will not do."""
 
+import json
 import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from urllib.parse import urlsplit
 
 from packaging.version import Version
 
+from infra.errors import Denied
+from infra.exposure import open_to_others
 from infra.ledger import Ledger
 from infra.settings import settings
+from infra.storage import S3Bucket
+from infra.storage.behaviour import look
 from tasks import stages
 from tasks.errors import BadInput, Coded, Unreachable
 from tasks.model.curves import registry
@@ -20,7 +26,18 @@ FREE = 2 << 30  # bytes: a base model and three of its checkpoints
 
 def examine() -> list[dict[str, Any]]:
     """All checks, in order: `check`, `found`, `exit_code` (0: fit)."""
-    checks: list[Callable[[], str]] = [libraries, disk, device, store, ledger, tracking, orchestrator]
+    checks: list[Callable[[], str]] = [
+        libraries,
+        disk,
+        device,
+        store,
+        behaviour,
+        ledger,
+        tracking,
+        orchestrator,
+        exposure,
+        telemetry,
+    ]
     return [_result(check) for check in checks]
 
 
@@ -63,6 +80,19 @@ def store() -> str:
     return there.uri
 
 
+def behaviour() -> str:
+    """What the S3 server behind the store really does; see `infra.storage.behaviour`."""
+    bucket = stages.artifacts().bucket
+    if not isinstance(bucket, S3Bucket):
+        return "a folder, no server"
+    found = look(bucket)
+    if found.broken:
+        where = bucket.endpoint or "Amazon S3"
+        message = f"{where}: {'; '.join([*found.broken, *found.told])}; take another server, or another version of it"
+        raise BadInput("E-S3-UNFIT", message)
+    return "; ".join(found.told)
+
+
 def ledger() -> str:
     """The ledger answers."""
     there = Ledger(settings().ledger_url)
@@ -77,19 +107,68 @@ def tracking() -> str:
 
 
 def orchestrator() -> str:
-    """Prefect's server, if one is configured."""
-    import httpx
-    from prefect.settings import PREFECT_API_URL
-
-    url = PREFECT_API_URL.value()
+    """Prefect's server, if one is configured; it may be newer than we are, and not older."""
+    url = _prefect()
     if not url:
         return "no server configured: each run starts one of its own"
+    theirs, ours = Version(_ask(url, "/admin/version")), _version("prefect")
+    if theirs < ours:
+        message = f"{url} is Prefect {theirs}, here is {ours}; bring the server to {ours} first"
+        raise BadInput("E-VERSIONS", message)
+    return f"{url}, Prefect {theirs}"
+
+
+def exposure() -> str:
+    """Prefect's and MLflow's servers are not open to whoever reaches this machine."""
+    servers = {_prefect(): "/admin/version"}
+    if settings().mlflow_uri.startswith("http"):
+        servers[settings().mlflow_uri] = "/api/2.0/mlflow/experiments/search?max_results=1"
+    found = {url: open_to_others(url, urlsplit(url).path.rstrip("/") + path) for url, path in servers.items() if url}
+    if places := [f"{_shown(url)} answers anybody at {', '.join(hosts)}" for url, hosts in found.items() if hosts]:
+        remedy = "let it listen on 127.0.0.1, or ask for a login (PREFECT_SERVER_API_AUTH_STRING, MLflow's basic-auth)"
+        raise BadInput("E-EXPOSED", f"{'; '.join(places)}; {remedy}")
+    return f"{len(found)} servers, none open to others" if found else "no servers"
+
+
+def telemetry() -> str:
+    """Nothing is told to the makers of our libraries."""
+    url = _prefect()
+    if url and json.loads(_ask(url, "/admin/settings"))["server"]["analytics_enabled"]:
+        remedy = "start it with PREFECT_SERVER_ANALYTICS_ENABLED=false"
+        raise BadInput("E-TELEMETRY", f"Prefect's server at {url} reports to its makers; {remedy}")
+    return "off"
+
+
+def _shown(url: str) -> str:
+    """A URL without a password."""
+    return urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl()
+
+
+def _prefect() -> str:
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() or ""
+
+
+def _ask(url: str, path: str) -> str:
+    """What Prefect's server answers.
+
+    Raises:
+        Denied: E-PREFECT-AUTH. Unreachable: E-PREFECT-DOWN.
+    """
+    import httpx
+    from prefect.settings import PREFECT_API_AUTH_STRING
+
+    login = PREFECT_API_AUTH_STRING.value()
+    auth = httpx.BasicAuth(*login.get_secret_value().split(":", 1)) if login else None
     try:
-        httpx.get(f"{url}/health", timeout=5).raise_for_status()
+        answer = httpx.get(url + path, timeout=10, auth=auth)
+        if answer.status_code in (401, 403):
+            raise Denied("E-PREFECT-AUTH", f"{url} refuses us; mend PREFECT_API_AUTH_STRING")
+        return answer.raise_for_status().text.strip('"')
     except httpx.HTTPError as error:
         message = f"{url}: {type(error).__name__}; start it, or unset PREFECT_API_URL"
         raise Unreachable("E-PREFECT-DOWN", message) from error
-    return str(url)
 
 
 def as_text(found: list[dict[str, Any]]) -> str:

@@ -95,18 +95,18 @@ def tokenise(checked: Checked, base: Checkpoint, task: recipe.Task, tokens: reci
     own: tuple[Digest, ...] = (base.tokenizer,) if tokens.tokenizer == "base" and base.tokenizer else ()
     if own and problems.named(task).reads == "read":
         own += (base.files["config.json"].digest,)  # says which tokens begin and end a text
-    return Key("tokenise", 3, Shards, (checked.digest, *own), {"task": task, "tokens": _dump(tokens)})
+    return Key("tokenise", 4, Shards, (checked.digest, *own), {"task": task, "tokens": _dump(tokens)})
 
 
 def finetune(base: Checkpoint, shards: Shards, task: recipe.Task, train: recipe.Train) -> Key[Checkpoint]:
-    return Key("finetune", 4, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
+    return Key("finetune", 5, Checkpoint, (base.digest, shards.digest), {"task": task, "train": _dump(train)})
 
 
 def package(
     trained: Checkpoint, shards: Shards, checked: Checked, task: recipe.Task, how: recipe.Package
 ) -> Key[Bundle]:
     parents = (trained.digest, shards.digest, checked.digest)
-    return Key("package", 2, Bundle, parents, {"task": task, "package": _dump(how)})
+    return Key("package", 3, Bundle, parents, {"task": task, "package": _dump(how)})
 
 
 def evaluate(bundle: Bundle, checked: Checked, metric: recipe.Metric, exam: recipe.Exam) -> Key[Report]:

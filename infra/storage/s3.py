@@ -128,6 +128,21 @@ class S3Bucket:
     def delete(self, name: str) -> None:
         self._call("delete_object", Key=self._key(name))
 
+    def answer(self, operation: str, name: str = "", **arguments: Any) -> tuple[str, dict[str, Any]]:
+        """What the server says to one request: `ok`, or its word for the failure, and its answer.
+
+        For looking at a server; everybody else wants failures sorted. Raises E-S3-UNAVAILABLE where none answers.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        named = {"Key": self._key(name)} if name else {}
+        try:
+            return "ok", getattr(self._client, operation)(Bucket=self.bucket, **named, **arguments)
+        except ClientError as error:
+            return _code(error), error.response
+        except BotoCoreError as error:
+            raise self._coded(error, name) from error
+
     @cached_property
     def _client(self) -> Any:
         import boto3

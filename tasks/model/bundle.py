@@ -25,6 +25,7 @@ from tasks.model.generation import written
 from tasks.problems.contract import Floats, Prediction, Problem, Row
 from tasks.recipe import Decoding
 
+FORMAT = 3  # of bundle.json: 2 calls answers so, and no longer labels; 3 gives tags of a row that are valid together
 GOLDEN_TOLERANCE = 1e-3  # of a probability or a number: what another kind of processor may differ by
 
 
@@ -38,6 +39,7 @@ class Model:
     labels: tuple[str, ...]
     decoding: Decoding
     golden: tuple[dict[str, Any], ...] = ()
+    format: int = FORMAT
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Model":
@@ -58,6 +60,7 @@ class Model:
             labels=labels,
             decoding=Decoding(**description.get("decoding", {})),
             golden=tuple(_answered(each) for each in description.get("golden", ())),
+            format=description["format"],
         )
 
     @property

@@ -71,7 +71,7 @@ def convert(source: Path, target: Path, precision: str) -> None:
 def describe(folder: Path, data: Shards, task: recipe.Task, how: recipe.Package, golden: list[dict[str, Any]]) -> None:
     """Writes `bundle.json`."""
     description = {
-        "format": 2,
+        "format": bundle.FORMAT,
         "task": task,
         "labels": data.labels,
         "length": data.length,

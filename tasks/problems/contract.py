@@ -58,6 +58,11 @@ class Answerer(Protocol):
     def encoder(self) -> Encoder: ...
 
     @property
+    def format(self) -> int:
+        """Of its bundle."""
+        ...
+
+    @property
     def room(self) -> int:
         """Tokens of a row that are left for what goes on from it."""
         ...

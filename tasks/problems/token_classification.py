@@ -1,7 +1,8 @@
 """Each word of a row has a tag: named entities, slots, parts of speech.
 
 A word's tag stands at its first sub-word, as in the reference code of BERT (Devlin et al. 2019, section 5.3); the other
-sub-words and special tokens carry none.
+sub-words and special tokens carry none. The answer to a row is its likeliest tags in an order that their scheme allows
+(`tasks.schemes`).
 """
 
 from collections import Counter, defaultdict
@@ -16,9 +17,12 @@ import numpy.typing as npt
 from tasks.encoding import IGNORED, Encoded, Encoder, numbered
 from tasks.problems.contract import Answerer, Prediction, Problem, Row
 from tasks.problems.text_classification import softmax
+from tasks.schemes import likeliest, respelled, scheme_of
 
 if TYPE_CHECKING:
     from tasks.metrics.marks import Marks
+
+VALID = 3  # the format of bundles from which on a row's tags are valid together; before, each was the likeliest alone
 
 
 class TokenClassification(Problem):
@@ -46,22 +50,29 @@ class TokenClassification(Problem):
             return encoded
         sizes = words.value_lengths().to_numpy()
         assert encoded.origin is not None
-        word = encoded.origin + np.repeat(np.cumsum(sizes) - sizes, encoded.lengths)
+        starts = np.cumsum(sizes) - sizes
+        word = encoded.origin + np.repeat(starts, encoded.lengths)
         marked = encoded.origin >= 0
         found = np.full(len(marked), IGNORED)
-        found[marked] = numbered(rows["tags"].flatten(), labels)[word[marked]]
+        tags = numbered(rows["tags"].flatten(), labels)
+        first = np.zeros(len(tags), bool)
+        first[starts[sizes > 0]] = True
+        found[marked] = respelled(tags, first, scheme_of(tuple(labels)))[word[marked]]
         return replace(encoded, labels=found)
 
     def answer(self, model: Answerer, rows: Sequence[Row]) -> list[Prediction]:
         encoded = self.given(model, rows)
         assert encoded.origin is not None
         outside = "O" if "O" in model.labels else model.labels[0]
+        scheme = scheme_of(model.labels)
         found: list[Prediction] = []
         for row, logits, span in zip(rows, model.outputs(encoded), encoded.spans(), strict=True):
             tags, scores = [outside] * len(row["tokens"]), [0.0] * len(row["tokens"])
             words = encoded.origin[span]
-            for word, chance in zip(words[words >= 0], softmax(logits[words >= 0]), strict=True):
-                tags[word], scores[word] = model.labels[int(chance.argmax())], float(chance.max())
+            read = logits[words >= 0]
+            best = likeliest(read, scheme) if model.format >= VALID else read.argmax(-1)
+            for word, tag, chance in zip(words[words >= 0], best, softmax(read), strict=True):
+                tags[word], scores[word] = model.labels[tag], float(chance[tag])
             found.append(Prediction(tags, scores, bool(encoded.truncated[len(found)])))
         return found
 
@@ -70,9 +81,18 @@ class TokenClassification(Problem):
 
         return metrics.marks(truth, answers, labels)
 
+    def reduced(self, logits: Any, batch: Any) -> Any:
+        return logits
+
+    def watch(self, loss: float, kept: npt.NDArray[Any], shard: Any, labels: tuple[str, ...]) -> dict[str, float]:
+        scheme, ids = scheme_of(labels), np.full(len(kept), IGNORED)
+        for at in _rows(shard):
+            read = np.flatnonzero(shard.labels[at] != IGNORED) + at.start
+            ids[read] = likeliest(kept[read], scheme)
+        return super().watch(loss, ids, shard, labels)
+
     def decoded(self, ids: npt.NDArray[Any], shard: Any, labels: tuple[str, ...]) -> Sequence[Any]:
-        spans = [slice(a, b) for a, b in pairwise(shard.offsets)]
-        return [[labels[i] for i in ids[at][shard.labels[at] != IGNORED]] for at in spans]
+        return [[labels[i] for i in ids[at][shard.labels[at] != IGNORED]] for at in _rows(shard)]
 
     def report(self, truth: Sequence[Any], answers: Sequence[Any]) -> str:
         """By entity as seqeval prints it, then by tag as sklearn does; parts of speech by tag alone."""
@@ -95,6 +115,10 @@ class TokenClassification(Problem):
                 tags[word][tag] += 1
         known = {word: min(counts, key=lambda tag: (-counts[tag], tag)) for word, counts in tags.items()}
         return {"each word's most frequent tag": [[known.get(word, "O") for word in row["tokens"]] for row in rows]}
+
+
+def _rows(shard: Any) -> list[slice]:
+    return [slice(int(a), int(b)) for a, b in pairwise(shard.offsets)]
 
 
 PROBLEM = TokenClassification()

@@ -92,7 +92,7 @@ def test_a_bundle_describes_itself(texts: makers.Made, tmp_path: Path) -> None:
     described = json.loads((texts.folder(texts.bundle, tmp_path) / "bundle.json").read_text())
     golden = described.pop("golden")
     assert described == {
-        "format": 2,
+        "format": 3,
         "task": "text-classification",
         "labels": sorted(makers.SUBJECTS),
         "length": 24,

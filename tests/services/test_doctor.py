@@ -1,0 +1,144 @@
+"""What `vernal doctor` says of real servers: fit ones, odd ones, and ones that anybody reaches."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.errors import Denied
+from infra.local.s3 import LocalS3
+from infra.storage import S3Bucket
+from infra.storage.behaviour import look
+
+pytestmark = pytest.mark.services
+
+ROOT = Path(__file__).parents[2]
+
+
+def doctor(**environment: str) -> tuple[int, dict[str, str]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "doctor", "--json"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.returncode, {each["check"]: each["found"] for each in json.loads(done.stdout)}
+
+
+@pytest.fixture
+def keys(s3_server: LocalS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+
+
+@pytest.fixture
+def swift(s3_server: LocalS3, keys: None) -> S3Bucket:
+    bucket = S3Bucket("doctor", "", s3_server.endpoint)
+    bucket.create()
+    return bucket
+
+
+@pytest.fixture
+def rclone(tmp_path: Path, keys: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Bucket]:
+    """A server that calls itself S3-compatible and ignores conditions."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    (tmp_path / "served" / "doctor").mkdir(parents=True)
+    pair = f"{os.environ['AWS_ACCESS_KEY_ID']},{os.environ['AWS_SECRET_ACCESS_KEY']}"
+    monkeypatch.setenv("RCLONE_AUTH_KEY", f'"{pair}"')  # one value of a list with commas
+    command = [Path(sys.executable).parent / "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}", "--config", ""]
+    server = subprocess.Popen([*command, str(tmp_path / "served")], stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield S3Bucket("doctor", "", f"http://127.0.0.1:{port}")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_swift_does_all_that_is_needed_and_is_no_place_for_locks(swift: S3Bucket) -> None:
+    found = look(swift)
+    assert found.broken == []
+    assert "conditional writes" in found.told[0]
+    assert "ignored" not in found.told[0]
+    assert found.told[1] == "nobody reads without a key"
+    assert list(swift.names()) == [], "nothing of the doctor's is left"
+
+
+def test_a_store_that_ignores_conditions_is_told_apart(rclone: S3Bucket) -> None:
+    found = look(rclone)
+    assert "conditional writes are ignored" in found.told[0]
+    assert "ledger" in found.told[0]
+
+
+def test_a_wrong_clock_is_named(swift: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The requests are signed as a machine two hours behind would, and the server really refuses them."""
+    behind = datetime.now(UTC) - timedelta(hours=2)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_, **__: behind.replace(tzinfo=None))
+    with pytest.raises(Denied, match=r"^E-CLOCK .*RequestTimeTooSkewed.*time server"):
+        look(swift)
+
+
+def test_the_doctor_says_what_a_server_does_and_what_is_wrong_with_a_key(swift: S3Bucket) -> None:
+    stored = {"VERNAL_STORE": "s3://doctor/store", "VERNAL_S3_ENDPOINT": swift.endpoint}
+    code, found = doctor(**stored)
+    assert code == 0, found
+    assert "conditional writes" in found["behaviour"]
+    code, found = doctor(**stored, AWS_SECRET_ACCESS_KEY="wrong")
+    assert code == 4
+    assert found["store"].startswith("E-S3-AUTH")
+    assert "clock" in found["store"], "and what to look at"
+
+
+INSIDE = """
+health=http://127.0.0.1:4299/api/health
+ip link set lo up && ip address add 10.9.8.7/32 dev lo && ip route add default dev lo || exit 77
+{python} -m prefect server start --host 0.0.0.0 --port 4299 >/dev/null 2>&1 &
+server=$!
+for _ in $(seq 240); do
+  {python} -c "import urllib.request as u; u.urlopen('$health', timeout=2)" 2>/dev/null && break
+  sleep 0.5
+done
+{python} -m flows doctor --json
+kill $server; wait $server
+"""
+
+
+@pytest.mark.parametrize("login", ["", "vernal:open-sesame"])
+def test_a_prefect_server_that_anybody_reaches_is_found(login: str, home: Path) -> None:
+    """In a network of its own, where the machine has the address 10.9.8.7 and nobody else is."""
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_API_URL": "http://127.0.0.1:4299/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **({"PREFECT_SERVER_API_AUTH_STRING": login, "PREFECT_API_AUTH_STRING": login} if login else {}),
+    }
+    script = INSIDE.format(python=sys.executable)
+    command = ["unshare", "--map-root-user", "--net", "sh", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no network of one's own to be had here: {done.stderr.strip()[-200:]}")
+    found = {each["check"]: each["found"] for each in json.loads(done.stdout)}
+    assert found["telemetry"] == "off"
+    if login:
+        assert found["exposure"] == "1 servers, none open to others"
+    else:
+        assert found["exposure"].startswith("E-EXPOSED http://127.0.0.1:4299/api answers anybody at 10.9.8.7")
+        assert "PREFECT_SERVER_API_AUTH_STRING" in found["exposure"]
