@@ -160,7 +160,7 @@ def _ask(url: str, path: str) -> str:
     from prefect.settings import PREFECT_API_AUTH_STRING
 
     login = PREFECT_API_AUTH_STRING.value()
-    auth = httpx.BasicAuth(*login.get_secret_value().split(":", 1)) if login else None
+    auth = httpx.BasicAuth(*login.split(":", 1)) if login else None
     try:
         answer = httpx.get(url + path, timeout=10, auth=auth)
         if answer.status_code in (401, 403):

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-PATIENCE = 3.0  # seconds
+PATIENCE = 15.0  # seconds; a port that is closed says so at once
 
 
 def open_to_others(url: str, path: str) -> list[str]:
