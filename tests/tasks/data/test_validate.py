@@ -248,14 +248,14 @@ def test_a_validation_set_of_faulty_rows_is_not_replaced_in_silence() -> None:
     assert "validation 0" in error.message
 
 
-def test_a_hundred_thousand_labels_are_too_many_and_told_briefly() -> None:
+def test_twenty_thousand_labels_are_too_many_and_told_briefly() -> None:
     rows = [
-        {"text": f"t {i}", "label": f"l{i}", "split": ("train", "validation", "test")[max(0, i - 99_997)]}
-        for i in range(100_000)
+        {"text": f"t {i}", "label": f"l{i}", "split": ("train", "validation", "test")[max(0, i - 19_997)]}
+        for i in range(20_000)
     ]
     error = message(rows)
     assert error.code == "E-LABELS"
-    assert "99,998 labels > max 1,000" in error.message
+    assert "19,998 labels > max 1,000" in error.message
     assert len(error.message) < 2000
 
 
@@ -444,7 +444,8 @@ def test_conll2003_shows_its_published_overlaps() -> None:
     overlaps = [sum(text in held[split] for text in texts["train"]) for split in ("validation", "test")]
     assert overlaps == [357, 308]  # as the dataset's card says
     kept = validate.fn(snap, TAGS, data, recipe.Rules(duplicates="keep", similarity=1.0))
-    exact = sum(text in held["validation"] | held["test"] for text in texts["train"])
+    later = held["validation"] | held["test"]
+    exact = sum(text in later for text in texts["train"])
     assert Counter(line["reason"] for line in quarantine(kept)) == {"leak-exact": exact}
     record = validate.fn(snap, TAGS, data, recipe.Rules())
     train = [(tuple(row["tokens"]), tuple(row["tags"])) for row in rows if row["split"] == "train"]

@@ -13,6 +13,7 @@ import torch
 import transformers as hf
 from transformers import PreTrainedModel
 
+from flows.__main__ import main
 from tasks.data import batches
 from tasks.data.lengths import SAMPLE, Lengths, different, of_shards, of_source
 from tasks.data.sources import resolve
@@ -204,21 +205,21 @@ def test_what_cannot_be_sampled_is_taken_to_be_as_long_as_it_may_be() -> None:
     assert "taken to be 24 tokens" in found.told
 
 
-def test_a_whole_run_takes_what_was_forecast(tmp_path: Path, prefect_server: None, home: Path) -> None:
+def test_a_whole_run_takes_what_was_forecast(prefect_server: None, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = str(ROOT / "flows/recipes/quickstart.yaml")
     base = "model.base={architecture: encoder, num_layers: 4, d_model: 256, num_heads: 4}"
-    dials = ["--set", base, "--set", "train.batch=128", "--set", "train.epochs=1", "--set", "train.max_rows=640"]
+    dials = ["--set", base, "--set", "train.batch=128", "--set", "train.epochs=1", "--set", "train.max_rows=384"]
 
-    def told(*command: str) -> Any:
-        done = subprocess.run(
-            [sys.executable, *command, recipe, *dials], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert done.returncode in (0, 3), done.stderr[-2000:]
-        return done.stdout
+    def forecast_now() -> Any:
+        assert main(["check", "--json", recipe, *dials]) == 0
+        return json.loads(capsys.readouterr().out)["memory"]
 
-    before = json.loads(told("-m", "flows", "check", "--json"))["memory"]
-    measured = json.loads(told("-m", "tests.bench.memory", "run").splitlines()[-1]) * 1e6
-    after = json.loads(told("-m", "flows", "check", "--json"))["memory"]
+    before = forecast_now()
+    command = [sys.executable, "-m", "tests.bench.memory", "run", recipe, *dials]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode in (0, 3), run.stderr[-2000:]
+    measured = json.loads(run.stdout.splitlines()[-1]) * 1e6
+    after = forecast_now()
     assert "rows of the source" in before["rows"]
     assert after["rows"] == "as the shards have them"
     for forecasted in (before["bytes"], after["bytes"]):

@@ -51,7 +51,13 @@ def weights(made: Checkpoint) -> dict[str, torch.Tensor]:
     return load_file(stages.open_file(made.files["model.safetensors"]))
 
 
-@pytest.mark.parametrize(("task", "kind"), [("text-classification", "none"), ("token-classification", "full")])
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        pytest.param("text-classification", "none", marks=pytest.mark.matrix),  # test_world.py has it without torchrun
+        ("token-classification", "full"),
+    ],
+)
 def test_two_processes_train_the_model_that_one_trains(home: Path, task: str, kind: str) -> None:
     one, two = (trained(home, makers.recipe(task, train=train)) for train in (ALONE, {**TOGETHER, "sharding": kind}))
     expected, found = history(one), history(two)

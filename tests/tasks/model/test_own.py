@@ -19,10 +19,12 @@ from tasks.errors import BadInput, Corrupt
 from tasks.model import architectures, bundle, modules, own
 from tasks.model.forward import Forward
 from tasks.model.load import load
+from tasks.model.world import ALONE, World
 from tasks.records import Checkpoint
 from tasks.release.register import register
 from tests import makers
 from tests.tasks.data.test_tokenisers import trained
+from tests.tasks.model import groups
 
 ROOT = Path(__file__).parents[3]
 SOURCE = """
@@ -102,18 +104,14 @@ def test_it_learns_and_is_computed_padded(mine: makers.Made) -> None:
     assert mine.report.scores["accuracy"] > 0.7
 
 
+def answers(_world: World, folder: Path) -> list[tuple[Any, Any]]:
+    """What the bundle in the folder makes of ROWS."""
+    return [(each.answer, each.score) for each in bundle.Model.load(folder).predict(ROWS)]
+
+
 def test_a_bundle_answers_the_same_in_a_fresh_process(mine: makers.Made, tmp_path: Path) -> None:
     folder = mine.folder(mine.bundle, tmp_path)
-    here = [[each.answer, each.score] for each in bundle.Model.load(folder).predict(ROWS)]
-    script = (
-        "import json, sys; from pathlib import Path; from tasks.model.bundle import Model\n"
-        "found = Model.load(Path(sys.argv[1])).predict(json.loads(sys.argv[2]))\n"
-        "print(json.dumps([[each.answer, each.score] for each in found]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(folder), json.dumps(ROWS)], cwd=ROOT, capture_output=True, check=True
-    )
-    assert json.loads(done.stdout) == here
+    assert groups.together(1, answers, folder) == [answers(ALONE, folder)]
     assert not list(folder.rglob("__pycache__"))
 
 
