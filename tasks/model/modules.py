@@ -40,7 +40,8 @@ def find(module: str, beside: Path) -> Source:
         if not path.is_file():
             raise BadInput("E-MODEL-MODULE", f"{path}: there is no such file; put the module beside the recipe")
         return Source(path.read_bytes())
-    installed, distributions = _installed(module), packages_distributions().get(module.partition(".")[0])
+    installed = _installed(module)
+    distributions = packages_distributions().get(module.partition(".")[0]) if installed else None  # reads all RECORDs
     if not (installed and distributions):
         message = f"{module}: no installed package has this module; install it, or name a file beside the recipe"
         raise BadInput("E-MODEL-MODULE", message)

@@ -1,6 +1,8 @@
 """The top of a model learns from states that were computed once, as it would from states computed each time."""
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -31,11 +33,18 @@ def trained(name: str, top_layers: int, folder: Path | None) -> tuple[list[float
     return losses, {key: each.clone() for key, each in learner.release().state_dict().items()}, after
 
 
+@cache
+def kept(name: str, top_layers: int) -> tuple[list[float], dict[str, torch.Tensor], float]:
+    """What `trained` makes of states that are kept; two tests look at it."""
+    with TemporaryDirectory() as folder:
+        return trained(name, top_layers, Path(folder))
+
+
 @pytest.mark.parametrize("top_layers", [0, 1, 2])
 @pytest.mark.parametrize("name", STACKS)
-def test_kept_states_change_no_loss_and_no_weight(name: str, top_layers: int, tmp_path: Path) -> None:
+def test_kept_states_change_no_loss_and_no_weight(name: str, top_layers: int) -> None:
     losses, weights, after = trained(name, top_layers, None)
-    found, theirs, again = trained(name, top_layers, tmp_path)
+    found, theirs, again = kept(name, top_layers)
     assert np.abs(np.subtract(found, losses)).max() <= 1e-5
     assert again == pytest.approx(after, abs=1e-5)
     assert weights.keys() == theirs.keys()
@@ -46,9 +55,9 @@ def test_kept_states_change_no_loss_and_no_weight(name: str, top_layers: int, tm
 
 @pytest.mark.parametrize("top_layers", [0, 1, 2])
 @pytest.mark.parametrize("name", STACKS)
-def test_only_the_layers_named_and_what_comes_after_them_change(name: str, top_layers: int, tmp_path: Path) -> None:
+def test_only_the_layers_named_and_what_comes_after_them_change(name: str, top_layers: int) -> None:
     before = families.built(name).state_dict()
-    _, after, _ = trained(name, top_layers, tmp_path)
+    _, after, _ = kept(name, top_layers)
     changed = {key for key, each in before.items() if not torch.equal(each, after[key])}
     layers = {key: int(part) for key in before for part in key.split(".") if part.isdigit()}
     depth = max(layers.values()) + 1
