@@ -26,7 +26,7 @@ train: {epochs: 8, batch: 16, learning_rate: 3e-3, precision: fp32}
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, prefect_server: None) -> Path:
+def recipe(tmp_path: Path, prefect_server: None, mlflow_at_home: None) -> Path:
     """A recipe over three intents of the sample; small enough to train in seconds, hard enough to get wrong."""
     chosen = [
         line for line in SAMPLE if json.loads(line)["intent"] in ("order_status", "late_delivery", "product_advice")

@@ -221,7 +221,7 @@ def test_what_is_no_plain_state_dict_is_refused(bert: Path, content: Any, code: 
     assert code_of("bert/mine.pt", bert.parent) == code
 
 
-def test_a_model_in_mlflow_is_found_by_version_and_alias(bert: Path, tmp_path: Path) -> None:
+def test_a_model_in_mlflow_is_found_by_version_and_alias(bert: Path, tmp_path: Path, mlflow_at_home: None) -> None:
     expected = logits(load.fn(base("bert"), str(bert.parent)), tmp_path)
     client = client_of(registry())
     client.create_registered_model("Theirs")
@@ -236,7 +236,7 @@ def test_a_model_in_mlflow_is_found_by_version_and_alias(bert: Path, tmp_path: P
     assert code_of("mlflow://Theirs@gone", tmp_path) == "E-MLFLOW-MISSING"
 
 
-def test_a_bundle_that_we_registered_is_found_in_mlflow(bert: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_we_registered_is_found_in_mlflow(bert: Path, tmp_path: Path, mlflow_at_home: None) -> None:
     before = load.fn(base("bert"), str(bert.parent))
     there = registry()
     run = there.start("ours", "sha256:a", "night", {})
