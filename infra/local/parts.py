@@ -16,9 +16,11 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from infra.errors import Unreachable
 from infra.local.postgres import LocalPostgres
@@ -56,7 +58,7 @@ class Parts:
             Part("s3", s3, s3.endpoint, str(s3.log), furnish=self._make_bucket),
             self._part("prefect", self._prefect, self._pages, ("postgres",)),
             self._part("mlflow", self._mlflow, self._tracking, ("postgres",)),
-            self._part("worker", self._worker, f"pool {POOL}", ("s3", "prefect", "mlflow")),
+            self._part("worker", self._worker, f"pool {POOL}", ("s3", "prefect", "mlflow"), self._resume),
         ]
 
     @property
@@ -147,10 +149,17 @@ class Parts:
             }
 
         command = ["prefect", "worker", "start", "--name", POOL, "--pool", POOL, "--type", "process"]
-        return self._program("worker", command, environment, self._polls, SAVING, spare=True)
+        return self._program("worker", command, environment, self._polls, SAVING, self._pause)
 
-    def _part(self, name: str, program: Program, address: str, after: tuple[str, ...]) -> Part:
-        return Part(name, program, address, str(program.log), after)
+    def _part(
+        self,
+        name: str,
+        program: Program,
+        address: str,
+        after: tuple[str, ...],
+        furnish: Callable[[], None] = lambda: None,
+    ) -> Part:
+        return Part(name, program, address, str(program.log), after, furnish)
 
     def _program(
         self,
@@ -159,26 +168,46 @@ class Parts:
         environment: Callable[[], dict[str, str]],
         ready: Callable[[float], bool],
         patience: float = 15.0,
-        spare: bool = False,
+        drain: Callable[[], None] | None = None,
     ) -> Program:
         def whole() -> dict[str, str]:
             return environment_with({**QUIET, **environment()}, ROOT)
 
         python = [sys.executable, "-m", *command]
-        return Program(name, self.home / name, self.log / f"{name}.log", python, whole, ready, patience, spare)
+        return Program(name, self.home / name, self.log / f"{name}.log", python, whole, ready, patience, drain)
 
     def _polls(self, since: float) -> bool:
         """Whether the pool is there and a worker has asked it for runs since then."""
-        basic = base64.b64encode(self._password.encode()).decode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Basic {basic}"}
-        request = urllib.request.Request(f"{self._pages}/api/work_pools/{POOL}/workers/filter", b"{}", headers)
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                workers = json.load(answer)
+            workers = self._ask("POST", f"work_pools/{POOL}/workers/filter", {})
         except (OSError, ValueError):
             return False
         heard = [datetime.fromisoformat(each["last_heartbeat_time"]).timestamp() for each in workers]
         return max(heard, default=-1.0) >= since
+
+    def _pause(self) -> None:
+        """No run starts while the worker ends; each that was going on is told, and reports its own end."""
+        with suppress(OSError):
+            self._ask("PATCH", f"work_pools/{POOL}", {"is_paused": True})
+            self._paused.touch()
+
+    def _resume(self) -> None:
+        """Runs start again, unless it was somebody else who paused the pool."""
+        if self._paused.exists():
+            self._ask("PATCH", f"work_pools/{POOL}", {"is_paused": False})
+            self._paused.unlink()
+
+    @property
+    def _paused(self) -> Path:
+        return self.home / "worker" / "paused"
+
+    def _ask(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        """Prefect's answer."""
+        basic = base64.b64encode(self._password.encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {basic}"}
+        request = urllib.request.Request(f"{self._pages}/api/{path}", json.dumps(body).encode(), headers, method=method)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.loads(answer.read() or b"null")
 
     def _make_bucket(self) -> None:
         """In a process of its own: what the SDK takes would stay in ours."""

@@ -48,10 +48,24 @@ def end(mains: Callable[[], Sequence[int]], every: Callable[[], Sequence[int]], 
             time.sleep(CLOCK)
 
 
+def children(pid: int) -> list[int]:
+    """Those that a process started itself and that live."""
+    found = [int(path.name) for path in PROC.iterdir() if path.name.isdigit() and _parent(path) == pid]
+    return [child for child in found if (PROC / str(child) / "cmdline").read_bytes()]
+
+
 def memory(pids: Iterable[int]) -> int:
     """Bytes that processes and their descendants hold; what several share is counted once in all."""
     family = _descendants(pids)
     return sum(_share(pid) for pid in family)
+
+
+def age(pid: int) -> float:
+    """Seconds since a process began; 0: it is gone."""
+    with suppress(OSError, IndexError):
+        ticks = int(_fields(PROC / str(pid))[19])
+        return float((PROC / "uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _descendants(pids: Iterable[int]) -> set[int]:
@@ -65,9 +79,14 @@ def _descendants(pids: Iterable[int]) -> set[int]:
 
 
 def _parent(folder: Path) -> int:
-    with suppress(OSError, ValueError, IndexError):
-        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    with suppress(OSError, IndexError):
+        return int(_fields(folder)[1])
     return 0
+
+
+def _fields(folder: Path) -> list[str]:
+    """What `stat` says, from the process's state on; the name before it may hold anything."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
 def _share(pid: int) -> int:

@@ -28,11 +28,12 @@ class Program:
         environment: Callable[[], Mapping[str, str]],
         ready: Callable[[float], bool],
         patience: float = 15.0,
-        spare: bool = False,
+        drain: Callable[[], None] | None = None,
     ) -> None:
         """`environment` is all of it, asked for at each launch; `ready` is asked with the Unix time of the launch.
 
-        `spare`: what it started may outlive it, but not `stop`.
+        `drain`: what it starts is work of its own, that outlives its death; before `stop` ends that work, and then the
+        program, this keeps it from starting more.
         """
         self.name = name
         self.home = home.absolute()
@@ -41,7 +42,7 @@ class Program:
         self._environment = environment
         self._ready = ready
         self._patience = patience
-        self._spare = spare
+        self._drain = drain
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,8 +68,8 @@ class Program:
         """
         since = 0.0
         if not self.alive:
-            if not self._spare:
-                self._end(self._patience)
+            if not self._drain:
+                self.stop()
             since = time.time()
             self._launch()
         deadline = time.monotonic() + START
@@ -84,7 +85,10 @@ class Program:
 
     def stop(self) -> None:
         """End it and all that it started."""
-        self._end(self._patience)
+        if self._drain and self.alive:
+            self._drain()
+            processes.end(self._work, self._work, self._patience)
+        processes.end(lambda: self.pids, self._all, self._patience)
 
     @property
     def _pid(self) -> Path:
@@ -114,8 +118,8 @@ class Program:
             )
         self._pid.write_text(str(self._child.pid))
 
-    def _end(self, patience: float) -> None:
-        processes.end(lambda: self.pids, self._all, patience)
+    def _work(self) -> list[int]:
+        return [pid for main in self.pids for pid in processes.children(main)]
 
     def _all(self) -> list[int]:
         if self._child:

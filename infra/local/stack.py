@@ -119,7 +119,7 @@ class Stack:
                 state = "unwatched" if pids else "down"
             elif state == "running" and not pids:
                 state = "restarting"
-            uptime = round(time.time() - part["since"], 1) if pids else 0.0
+            uptime = round(processes.age(pids[0]), 1) if pids else 0.0
             found.append({**part, "state": state, "pids": pids, "uptime": uptime, "memory": processes.memory(pids)})
         return found
 
