@@ -190,5 +190,5 @@ def status(given: argparse.Namespace) -> int:
     there = stack.local()
     found = local.as_json(there)
     print(json.dumps(found, indent=1) if given.json else local.as_text(there))
-    missing = there.file.exists() and any(part["state"] != "running" for part in found["parts"])
-    return Unreachable.exit_code if missing else 0
+    well = found["state"] == "up" and all(part["state"] == "running" for part in found["parts"])
+    return 0 if well or not there.file.exists() else Unreachable.exit_code

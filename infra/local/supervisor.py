@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from infra.errors import Coded
-from infra.local import processes
 
 LOOK = 0.5  # seconds between two looks at a part
 LONGEST = 30.0  # seconds between two tries to start what does not come up
+FLOCK = "hhqqi"  # Linux's struct flock: kind, whence, start, length, pid
 PROVEN = 60.0  # seconds after which a part counts as healthy again
 
 log = logging.getLogger("vernal.stack")
@@ -191,31 +192,22 @@ class Supervisor:
 
 @contextmanager
 def only(lock: Path) -> Iterator[bool]:
-    """Whether we are the one supervisor of this file: it is held as long as the process lives, however it ends."""
-    with lock.open("a+") as file:
-        deadline = time.monotonic() + 2
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    yield False
-                    return
-                time.sleep(0.05)  # somebody may be looking
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    """Whether we are the one supervisor of this file; it is ours as long as the process lives, however that ends."""
+    with lock.open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
         yield True
 
 
 def watching(lock: Path) -> int:
-    """The pid of the supervisor that holds this file; 0: there is none."""
+    """The pid of the supervisor that holds this file, as the kernel knows it; 0: there is none."""
+    question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return 0
+            kind, *_, pid = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))
     except FileNotFoundError:
         return 0
-    except BlockingIOError:
-        return processes.written(lock)
+    return 0 if kind == fcntl.F_UNLCK else int(pid)
