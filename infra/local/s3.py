@@ -266,7 +266,8 @@ def _plain(daemon: str) -> dict[str, dict[str, str]]:
 def _write(path: Path, sections: dict[str, dict[str, str]]) -> None:
     conf = configparser.ConfigParser(interpolation=None)
     conf.read_dict(sections)
-    with path.open("w") as file:
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # the door's holds the secret
         conf.write(file)
 
 
