@@ -19,7 +19,8 @@ def carries(pid: int, mark: str) -> bool:
     """Whether a process has `mark` in its command line or environment; a dead one has neither, reaped or not."""
     with suppress(OSError):
         folder = PROC / str(pid)
-        return mark.encode() in (folder / "cmdline").read_bytes() + b"\0" + (folder / "environ").read_bytes()
+        said = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        return bool(said) and mark.encode() in said
     return False
 
 
@@ -51,7 +52,7 @@ def end(mains: Callable[[], Sequence[int]], every: Callable[[], Sequence[int]], 
 def children(pid: int) -> list[int]:
     """Those that a process started itself and that live."""
     found = [int(path.name) for path in PROC.iterdir() if path.name.isdigit() and _parent(path) == pid]
-    return [child for child in found if (PROC / str(child) / "cmdline").read_bytes()]
+    return [child for child in found if carries(child, "")]
 
 
 def memory(pids: Iterable[int]) -> int:

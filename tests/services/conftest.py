@@ -66,7 +66,7 @@ def run_on(home: Path, *arguments: str, **environment: str) -> subprocess.Comple
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=900,
     )
 
 
