@@ -125,18 +125,17 @@ class Stack:
 
     def supervise(self) -> int:
         """What the detached process does: keep the parts up until it is told to end."""
-        with supervisor.only(self._lock) as alone:
-            if not alone:
-                return 0
-            parts = Parts(self.home, json.loads((self.home / "ports.json").read_text()))
+        if not supervisor.claim(self._lock):
+            return 0
+        parts = Parts(self.home, json.loads((self.home / "ports.json").read_text()))
 
-            def tell_commands() -> None:
-                lines = [f"{name}={value}\n" for name, value in parts.environment.items()]
-                write_privately(self.file, "".join(lines))
+        def tell_commands() -> None:
+            lines = [f"{name}={value}\n" for name, value in parts.environment.items()]
+            write_privately(self.file, "".join(lines))
 
-            keeper = supervisor.Supervisor(parts.all, self._told, tell_commands, lambda: self.file.unlink(True))
-            failure = keeper.run()
-            return failure.exit_code if failure else 0
+        keeper = supervisor.Supervisor(parts.all, self._told, tell_commands, lambda: self.file.unlink(True))
+        failure = keeper.run()
+        return failure.exit_code if failure else 0
 
     def _launch(self) -> None:
         """A child of ours that lives on when we end, and when the terminal closes."""

@@ -14,8 +14,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -190,16 +189,14 @@ class Supervisor:
             half.replace(self._file)
 
 
-@contextmanager
-def only(lock: Path) -> Iterator[bool]:
-    """Whether we are the one supervisor of this file; it is ours as long as the process lives, however that ends."""
-    with lock.open("a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+def claim(lock: Path) -> bool:
+    """Become the one supervisor of this file, until the process is gone, however that comes; false: there is one."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)  # never closed: who sees it free sees us gone
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def watching(lock: Path) -> int:

@@ -38,14 +38,13 @@ def _program(home: Path, name: str, script: str) -> Program:
 def main() -> int:
     logging.basicConfig(level=logging.INFO)
     home = Path(sys.argv[1])
-    with supervisor.only(home / "supervisor") as alone:
-        if not alone:
-            return 9
-        first, second = programs(home)
-        parts = [Part("first", first), Part("second", second, after=("first",))]
-        up = home / "up"
-        failure = Supervisor(parts, home / "state.json", up.touch, lambda: up.unlink(missing_ok=True)).run()
-        return failure.exit_code if failure else 0
+    if not supervisor.claim(home / "supervisor"):
+        return 9
+    first, second = programs(home)
+    parts = [Part("first", first), Part("second", second, after=("first",))]
+    up = home / "up"
+    failure = Supervisor(parts, home / "state.json", up.touch, lambda: up.unlink(missing_ok=True)).run()
+    return failure.exit_code if failure else 0
 
 
 if __name__ == "__main__":

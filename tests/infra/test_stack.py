@@ -36,8 +36,8 @@ def stack(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 def watched(stack: Stack) -> Iterator[Stack]:
     """And watched: another process holds its lock."""
     holds = (
-        "import sys; from pathlib import Path; from infra.local.supervisor import only\n"
-        "with only(Path(sys.argv[1])) as alone: print(alone, flush=True); input()\n"
+        "import sys; from pathlib import Path; from infra.local.supervisor import claim\n"
+        "print(claim(Path(sys.argv[1])), flush=True); input()\n"
     )
     command = [sys.executable, "-c", holds, str(stack.home / "supervisor")]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
