@@ -28,8 +28,12 @@ def until(true: Callable[[], object], patience: float = 240.0) -> None:
         time.sleep(0.2)
 
 
-def parts_of(vernal: Vernal) -> dict[str, dict[str, Any]]:
-    return {part["name"]: part for part in json.loads(vernal("status", "--json").stdout)["parts"]}
+def parts_of(stack: Stack) -> dict[str, dict[str, Any]]:
+    return {part["name"]: part for part in stack.status()}
+
+
+def pids_of(stack: Stack) -> dict[str, list[int]]:
+    return {name: part["pids"] for name, part in parts_of(stack).items()}
 
 
 def prefect(stack: Stack, method: str, path: str, **body: Any) -> Any:
@@ -65,7 +69,9 @@ def keys(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_part_runs_and_answers(stack: Stack, vernal: Vernal) -> None:
-    found = parts_of(vernal)
+    told = json.loads(vernal("status", "--json").stdout)
+    assert told["state"] == "up"
+    found = {part["name"]: part for part in told["parts"]}
     assert tuple(found) == NAMES
     assert {part["state"] for part in found.values()} == {"running"}
     assert all(part["memory"] > 10 << 20 and part["pids"] and part["restarts"] == 0 for part in found.values())
@@ -76,11 +82,9 @@ def test_every_part_runs_and_answers(stack: Stack, vernal: Vernal) -> None:
 
 
 def test_another_up_is_the_same_start(stack: Stack, vernal: Vernal) -> None:
-    before = parts_of(vernal)
+    before = pids_of(stack)
     assert vernal("up").returncode == 0
-    assert {name: part["pids"] for name, part in parts_of(vernal).items()} == {
-        name: part["pids"] for name, part in before.items()
-    }
+    assert pids_of(stack) == before
 
 
 def test_doctor_finds_the_stack_fit_and_commands_use_it(stack: Stack, vernal: Vernal) -> None:
@@ -128,11 +132,11 @@ def test_secrets_stand_in_private_files_alone(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["postgres", "s3", "mlflow"])
-def test_a_part_that_is_killed_comes_back_at_its_address(stack: Stack, vernal: Vernal, name: str) -> None:
-    before = parts_of(vernal)
+def test_a_part_that_is_killed_comes_back_at_its_address(stack: Stack, name: str) -> None:
+    before = parts_of(stack)
     os.kill(before[name]["pids"][0], signal.SIGKILL)
-    until(lambda: (part := parts_of(vernal)[name])["restarts"] == 1 and part["state"] == "running")
-    after = parts_of(vernal)
+    until(lambda: (part := parts_of(stack)[name])["restarts"] == 1 and part["state"] == "running")
+    after = parts_of(stack)
     print(f"{name} came back in {after[name]['seconds']} s")
     assert after[name]["address"] == before[name]["address"]
     assert after[name]["pids"] != before[name]["pids"]
@@ -141,16 +145,14 @@ def test_a_part_that_is_killed_comes_back_at_its_address(stack: Stack, vernal: V
 
 
 def test_what_a_killed_supervisor_left_is_taken_over(stack: Stack, vernal: Vernal) -> None:
-    before = parts_of(vernal)
+    before = pids_of(stack)
     os.kill(supervisor.watching(stack.home / "supervisor"), signal.SIGKILL)
     until(lambda: not stack.watched)
     lost = vernal("doctor")
     assert (lost.returncode, lost.stderr.split()[0]) == (4, "E-STACK-DOWN")
-    assert {part["state"] for part in parts_of(vernal).values()} == {"unwatched"}
+    assert {part["state"] for part in parts_of(stack).values()} == {"unwatched"}
     assert vernal("up").returncode == 0
-    assert {name: part["pids"] for name, part in parts_of(vernal).items()} == {
-        name: part["pids"] for name, part in before.items()
-    }
+    assert pids_of(stack) == before
 
 
 def test_down_ends_all_and_up_finds_everything_again(stack: Stack, vernal: Vernal) -> None:
