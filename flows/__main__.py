@@ -59,11 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     atexit.register(gc.freeze)  # an interpreter that ends looks for garbage in all it has: two seconds after a run
     from flows import commands
-    from infra.local import stack
+    from infra.settings import settings
     from tasks.errors import Coded
 
     try:
-        if given.command not in ("up", "down", "status"):
+        if settings().stack_file.exists() and given.command not in ("up", "down", "status"):
+            from infra.local import stack
+
             stack.local().join()
         return int(getattr(commands, given.command)(given))
     except Coded as error:

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flows import outcome, plan
-from infra.local import stack
 from infra.local.prefect import LocalPrefect
 from infra.settings import prefect_url, quiet_prefect
 from tasks import recipe
@@ -164,6 +163,7 @@ def doctor(given: argparse.Namespace) -> int:
 def up(given: argparse.Namespace) -> int:
     """A local stack of real servers, that outlives this command."""
     from flows import local
+    from infra.local import stack
 
     there = stack.local()
     there.up(local.progress)
@@ -176,6 +176,7 @@ def up(given: argparse.Namespace) -> int:
 def down(given: argparse.Namespace) -> int:
     """The local stack ends; what it keeps stays."""
     from flows import local
+    from infra.local import stack
 
     there = stack.local()
     there.down(local.progress)
@@ -186,6 +187,7 @@ def down(given: argparse.Namespace) -> int:
 def status(given: argparse.Namespace) -> int:
     """Each part of the local stack; 4 if one does not run that should."""
     from flows import local
+    from infra.local import stack
 
     there = stack.local()
     found = local.as_json(there)

@@ -45,8 +45,13 @@ class Settings(BaseSettings):
 
     @property
     def stack(self) -> Path:
-        """What `vernal up` keeps: data, logs, and while it is up the file `environment`."""
+        """What `vernal up` keeps: data and logs."""
         return self.home.absolute() / "stack"
+
+    @property
+    def stack_file(self) -> Path:
+        """There while the stack is up: what a command needs to use it."""
+        return self.stack / "environment"
 
     @property
     def store_uri(self) -> str:

@@ -16,6 +16,7 @@ from infra.local.s3 import LocalS3
 from infra.local.stack import Stack
 
 ROOT = Path(__file__).parents[2]
+OURS = ("VERNAL_", "PREFECT_", "MLFLOW_", "AWS_")
 
 
 class Vernal(Protocol):
@@ -57,8 +58,8 @@ def s3_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFact
 
 
 def run_on(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """One command with a home of its own and no other setting of ours."""
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(("VERNAL_", "PREFECT_API_"))}
+    """One command with a home of its own, and no other setting that leads anywhere."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return subprocess.run(
         [sys.executable, "-m", "flows", *arguments],
         cwd=ROOT,
@@ -85,12 +86,12 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
         LocalS3(stack.home / "s3", environment=swift).install()
         (stack.home / "s3").mkdir(parents=True)
         (stack.home / "s3" / "environment").symlink_to(swift)
-        came = run_on(Path(home), "up")
-        print(came.stdout)
-        if came.returncode and "E-POSTGRES-MISSING" in came.stderr:
-            pytest.skip(came.stderr)
-        assert came.returncode == 0, came.stderr
         try:
+            came = run_on(Path(home), "up")
+            print(came.stdout)
+            if "E-POSTGRES-MISSING" in came.stderr:
+                pytest.skip(came.stderr)
+            assert came.returncode == 0, came.stderr
             yield stack
         finally:
             ended = run_on(Path(home), "down")
