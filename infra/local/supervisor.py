@@ -179,14 +179,17 @@ class Supervisor:
         self._tell()
 
     def _tell(self) -> None:
-        """Write what is known, in one piece."""
+        """Write what is known, in one piece. A disk that is full keeps nobody from being watched."""
         with self._lock:
             failure = self._failure and {"code": self._failure.code, "message": self._failure.message}
             parts = [asdict(told) for told in self._told.values()]
             text = json.dumps({"pid": os.getpid(), "state": self._state, "failure": failure, "parts": parts}, indent=1)
             half = self._file.with_suffix(".half")
-            half.write_text(text)
-            half.replace(self._file)
+            try:
+                half.write_text(text)
+                half.replace(self._file)
+            except OSError as error:
+                log.warning("%s is not up to date: %s", self._file, error)
 
 
 def claim(lock: Path) -> bool:
