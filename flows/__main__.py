@@ -43,7 +43,13 @@ def parser() -> argparse.ArgumentParser:
     rollback = commands.add_parser("rollback", help="give the champion's place back to the version before")
     rollback.add_argument("model", help="name of the model")
     doctor = commands.add_parser("doctor", help="is this environment fit: versions, store, database, servers")
-    for command in (explain, promote, rollback, doctor):
+    up = commands.add_parser(
+        "up",
+        help="start a local stack of real servers: PostgreSQL, S3, Prefect, MLflow, a worker; commands then use it",
+    )
+    down = commands.add_parser("down", help="end the local stack; its data stay")
+    status = commands.add_parser("status", help="each part of the local stack: state, address, memory, restarts")
+    for command in (explain, promote, rollback, doctor, up, down, status):
         command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return top
 
@@ -53,9 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     atexit.register(gc.freeze)  # an interpreter that ends looks for garbage in all it has: two seconds after a run
     from flows import commands
+    from infra.settings import settings
     from tasks.errors import Coded
 
     try:
+        if settings().stack_file.exists() and given.command not in ("up", "down", "status"):
+            from infra.local import stack
+
+            stack.local().join()
         return int(getattr(commands, given.command)(given))
     except Coded as error:
         print(error, file=sys.stderr)

@@ -15,7 +15,7 @@ from flows import outcome, plan
 from infra.local.prefect import LocalPrefect
 from infra.settings import prefect_url, quiet_prefect
 from tasks import recipe
-from tasks.errors import BadInput, Interrupted
+from tasks.errors import BadInput, Interrupted, Unreachable
 
 REFUSED = 3
 
@@ -158,3 +158,39 @@ def doctor(given: argparse.Namespace) -> int:
     found = checks.examine()
     print(json.dumps(found, indent=1) if given.json else checks.as_text(found))
     return max((each["exit_code"] for each in found), default=0)
+
+
+def up(given: argparse.Namespace) -> int:
+    """A local stack of real servers, that outlives this command."""
+    from flows import local
+    from infra.local import stack
+
+    there = stack.local()
+    there.up(local.progress)
+    print(json.dumps(local.as_json(there), indent=1) if given.json else local.as_text(there))
+    if not given.json:
+        print(local.where_to_look(there))
+    return 0
+
+
+def down(given: argparse.Namespace) -> int:
+    """The local stack ends; what it keeps stays."""
+    from flows import local
+    from infra.local import stack
+
+    there = stack.local()
+    there.down(local.progress)
+    print(json.dumps(local.as_json(there), indent=1) if given.json else f"  nothing runs any more; kept: {there.home}")
+    return 0
+
+
+def status(given: argparse.Namespace) -> int:
+    """Each part of the local stack; 4 if one does not run that should."""
+    from flows import local
+    from infra.local import stack
+
+    there = stack.local()
+    found = local.as_json(there)
+    print(json.dumps(found, indent=1) if given.json else local.as_text(there))
+    well = found["state"] == "up" and all(part["state"] == "running" for part in found["parts"])
+    return 0 if well or not there.file.exists() else Unreachable.exit_code

@@ -7,6 +7,7 @@ Every setting is an environment variable with the prefix `VERNAL_`; credentials 
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,21 @@ class Settings(BaseSettings):
         None, gt=0, description="price of an hour of this machine, in any currency; none: no costs are shown"
     )
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds of training between two checkpoints")
+
+    stack_ports: dict[str, int] = Field(
+        {},
+        description='ports of `vernal up`, as JSON: {"prefect": 4200}; others: those of the last start, else free ones',
+    )
+
+    @property
+    def stack(self) -> Path:
+        """What `vernal up` keeps: data and logs."""
+        return self.home.absolute() / "stack"
+
+    @property
+    def stack_file(self) -> Path:
+        """There while the stack is up: what a command needs to use it."""
+        return self.stack / "environment"
 
     @property
     def store_uri(self) -> str:
@@ -77,6 +93,33 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process, read once."""
     return Settings()
+
+
+def take_in(values: Mapping[str, str]) -> None:
+    """Make what the stack tells part of this process's environment; what the user set stays.
+
+    Before Prefect, MLflow or boto3 are imported.
+    """
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+    settings.cache_clear()
+
+
+def overruled(values: Mapping[str, str]) -> list[str]:
+    """Names under which the user's own environment says something else."""
+    return [name for name, value in values.items() if os.environ.get(name, value) != value]
+
+
+def environment_with(values: Mapping[str, str], importable: Path) -> dict[str, str]:
+    """The environment of a child that belongs to the stack: ours, and `values` whatever ours says.
+
+    It can import what stands in the folder `importable`. Profiles and session tokens of the user's would lead it
+    elsewhere.
+    """
+    foreign = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "PREFECT_PROFILE", "PREFECT_API_KEY")
+    ours = {name: value for name, value in os.environ.items() if name not in foreign}
+    path = os.pathsep.join(filter(None, [str(importable), ours.get("PYTHONPATH", "")]))
+    return {**ours, **values, "PYTHONPATH": path}
 
 
 def quiet_mlflow() -> None:

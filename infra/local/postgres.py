@@ -9,24 +9,28 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Self
 
 from infra.errors import Coded, Denied
+from infra.local import ports, processes
 
 PACKAGES = Path("/usr/lib/postgresql")  # where Debian and Ubuntu put the binaries, off PATH
 USER = "vernal"
+START = 60  # seconds until we give up
 
 
 class LocalPostgres:
     """One server over `home`; `url` leads to its database `vernal`. Starting twice is one start."""
 
-    def __init__(self, home: Path, port: int = 0) -> None:
-        """`port` 0: any free one."""
+    def __init__(self, home: Path, port: int = 0, log: Path | None = None) -> None:
+        """`port` 0: any free one. `log`: the server's, below `home` by default."""
         self.home = home.absolute()
-        self.port = port or _free_port()
+        self.port = port or ports.free()[0]
+        self.log = log or self.home / "log"
+        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -44,9 +48,7 @@ class LocalPostgres:
         if self.running:
             self.port = int(self._pid.read_text().splitlines()[3])
         else:
-            options = f"-p {self.port} -h 127.0.0.1 -k '' -N 200"
-            where = [f"--pgdata={self._data}", f"--log={self.home / 'log'}"]
-            self._run("pg_ctl", "start", *where, "--wait", "--timeout=60", f"--options={options}")
+            self._launch()
         self.database("vernal")
         return self
 
@@ -54,6 +56,8 @@ class LocalPostgres:
         """End the server, its sessions too; what was committed stays."""
         if self.running:
             self._run("pg_ctl", "stop", f"--pgdata={self._data}", "--wait", "--mode=fast")
+        if self._child:
+            self._child.poll()
 
     def database(self, name: str) -> str:
         """The URL of database `name`, made if it is not there."""
@@ -66,9 +70,25 @@ class LocalPostgres:
         return self._url(name)
 
     @property
+    def pids(self) -> list[int]:
+        """The server's own process, while it lives."""
+        if self._child:
+            self._child.poll()
+        pid = processes.written(self._pid)
+        return [pid] if pid and processes.carries(pid, str(self._data)) else []
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.pids)
+
+    @property
+    def answers(self) -> bool:
+        return self.running and ports.answers(self.port)
+
+    @property
     def running(self) -> bool:
-        status = ["pg_ctl", "status", f"--pgdata={self._data}"]
-        return self._pid.exists() and self._call(*status).returncode == 0
+        """Whether it is there for sessions: its last line of the pid file says so."""
+        return self.alive and self._pid.read_text().split()[-1:] == ["ready"]
 
     def __enter__(self) -> Self:
         return self.start()
@@ -102,6 +122,31 @@ class LocalPostgres:
                 f"one that every user may enter; choose another, or do not start as root",
             )
 
+    def _launch(self) -> None:
+        """As a child, not by pg_ctl: whoever watches it reaps it too, and a dead one unreaped would bar the next."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        options = ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-N", "200"]
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [str(_binaries() / "postgres"), "-D", str(self._data), *options],
+                user=_owner(),
+                env={"LC_ALL": "C", "PATH": os.defpath},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START
+        while not self.running:
+            code = self._child.poll()
+            if code is not None or time.monotonic() > deadline:
+                self.stop()
+                found = f"ended with {code}" if code is not None else f"took longer than {START} s"
+                last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+                raise Coded("E-POSTGRES-START", f"postgres {found} in {self.home}: {' '.join(last)}; see {self.log}")
+            time.sleep(0.05)
+
     def _initialise(self) -> None:
         """A cluster that is there is a whole one: made under another name, then renamed."""
         self._password.write_text(secrets.token_urlsafe(18))
@@ -123,7 +168,7 @@ class LocalPostgres:
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise Coded(
                 "E-POSTGRES-START",
-                f"{program} ended with {done.returncode} in {self.home}: {' '.join(last)}; see {self.home / 'log'}",
+                f"{program} ended with {done.returncode} in {self.home}: {' '.join(last)}; see {self.log}",
             )
 
     def _call(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -160,9 +205,3 @@ def _owner() -> str | None:
             "no user postgres, and the server refuses to run as root; wanted: the user that the package makes; "
             "apt-get install postgresql",
         ) from None
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

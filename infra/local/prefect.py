@@ -9,7 +9,6 @@ leaves no server behind.
 import gc
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from types import TracebackType
 from urllib.error import URLError
 
 from infra.errors import Unreachable
+from infra.local import ports
 
 PATIENCE = 120.0  # seconds; a new database takes 20 on two busy cores
 
@@ -28,9 +28,7 @@ class LocalPrefect:
     """A server on a free loopback port; a context manager. `url` is its API."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        [self.port] = ports.free()
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -13,7 +13,6 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from infra.errors import Coded, Unreachable
+from infra.local import ports, processes
 
 PACKAGES = ("swift==2.38.3", "pyeclib==1.8.0")
 ACCOUNT, USER = "vernal", "local"
@@ -48,11 +48,15 @@ class LocalS3:
 
     access_key = f"{ACCOUNT}:{USER}"
 
-    def __init__(self, home: Path, port: int = 0, environment: Path | None = None) -> None:
-        """`port` 0: any free one. `environment`: where Swift is or will be installed, below `home` by default."""
+    def __init__(self, home: Path, port: int = 0, environment: Path | None = None, log: Path | None = None) -> None:
+        """`port` 0: any free one. `environment`: where Swift is or will be installed, below `home` by default.
+
+        `log`: the folder of the daemons' logs, below `home` by default.
+        """
         self.home = home.absolute()
         self.port = port
         self.environment = (environment or self.home / "environment").absolute()
+        self.log = log or self.home / "log"
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -70,8 +74,19 @@ class LocalS3:
         return path.read_text()
 
     @property
+    def pids(self) -> list[int]:
+        """The daemons that live."""
+        for child in self._children.values():
+            child.poll()
+        return [pid for daemon in DAEMONS if (pid := self._pid(daemon))]
+
+    @property
+    def alive(self) -> bool:
+        return len(self.pids) == len(DAEMONS)
+
+    @property
     def running(self) -> bool:
-        return all(self._pid(daemon) for daemon in DAEMONS) and self._answers()
+        return self.alive and self.answers
 
     def install(self) -> None:
         """Install Swift, with pip as this machine has it configured; one that is there whole is kept.
@@ -111,15 +126,7 @@ class LocalS3:
 
     def stop(self) -> None:
         """End the daemons; what was stored stays."""
-        for number, patience in ((signal.SIGTERM, STOP), (signal.SIGKILL, STOP)):
-            for daemon in DAEMONS:
-                if pid := self._pid(daemon):
-                    os.kill(pid, number)
-            deadline = time.monotonic() + patience
-            while any(map(self._pid, DAEMONS)) and time.monotonic() < deadline:
-                time.sleep(0.05)
-        for child in self._children.values():
-            child.poll()
+        processes.end(lambda: self.pids, lambda: self.pids, STOP)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -158,12 +165,13 @@ class LocalS3:
         return True
 
     def _configure(self) -> None:
-        for folder in ("etc", "run", "log", "data/disk"):
+        for folder in ("etc", "run", "data/disk"):
             (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.log.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check_attributes()
-        ports = _free_ports(len(DAEMONS))
-        self.port = self.port or ports[-1]
-        for daemon, port in zip(DAEMONS, [*ports[:-1], self.port], strict=True):
+        found = ports.free(len(DAEMONS))
+        self.port = self.port or found[-1]
+        for daemon, port in zip(DAEMONS, [*found[:-1], self.port], strict=True):
             common = {
                 "bind_ip": "127.0.0.1",
                 "bind_port": str(port),
@@ -186,7 +194,7 @@ class LocalS3:
                 "swift-constraints": {"max_header_size": "16384"},
             },
         )
-        rings = [self._python, "-c", RINGS, str(self.home / "etc"), *map(str, ports[:-1])]
+        rings = [self._python, "-c", RINGS, str(self.home / "etc"), *map(str, found[:-1])]
         done = subprocess.run(rings, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Unreachable("E-S3-START", f"no rings in {self.home}: {' '.join(done.stderr.splitlines()[-1:])}")
@@ -229,14 +237,11 @@ class LocalS3:
 
     def _pid(self, daemon: str) -> int | None:
         """The daemon's process, if it is alive and really ours: its command line names this home's configuration."""
-        try:
-            pid = int((self.home / "run" / f"{daemon}.pid").read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError):
-            return None
-        return pid if str(self._conf(daemon)).encode() in command.split(b"\0") else None
+        pid = processes.written(self.home / "run" / f"{daemon}.pid")
+        return pid if pid and processes.carries(pid, str(self._conf(daemon))) else None
 
-    def _answers(self) -> bool:
+    @property
+    def answers(self) -> bool:
         try:
             for daemon in DAEMONS:
                 socket.create_connection(("127.0.0.1", self._bound(daemon)), 1).close()
@@ -246,11 +251,11 @@ class LocalS3:
             return False
 
     def _log(self, daemon: str) -> Path:
-        return self.home / "log" / f"{daemon}.log"
+        return self.log / f"{daemon}.log"
 
     def _last_words(self, daemons: list[str]) -> str:
         words = [f"{daemon}: {' '.join(self._log(daemon).read_text().splitlines()[-1:])}" for daemon in daemons]
-        return f"{'; '.join(words) or 'no daemon fell, none answers'}; see {self.home / 'log'}"
+        return f"{'; '.join(words) or 'no daemon fell, none answers'}; see {self.log}"
 
 
 def _plain(daemon: str) -> dict[str, dict[str, str]]:
@@ -261,17 +266,9 @@ def _plain(daemon: str) -> dict[str, dict[str, str]]:
 def _write(path: Path, sections: dict[str, dict[str, str]]) -> None:
     conf = configparser.ConfigParser(interpolation=None)
     conf.read_dict(sections)
-    with path.open("w") as file:
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # the door's holds the secret
         conf.write(file)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different ones, because all are held until the last is found."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 @contextmanager

@@ -1,14 +1,28 @@
 """Real servers, started once per session; a test that needs one that cannot start is skipped with the reason."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from infra.errors import Coded
 from infra.local.postgres import LocalPostgres
 from infra.local.s3 import LocalS3
+from infra.local.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+OURS = ("VERNAL_", "PREFECT_", "MLFLOW_", "AWS_")
+
+
+class Vernal(Protocol):
+    """`vernal`, as a person types it."""
+
+    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]: ...
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +55,50 @@ def s3_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFact
         pytest.skip(str(error))
     yield server
     server.stop()
+
+
+def run_on(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """One command with a home of its own, and no other setting that leads anywhere."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return subprocess.run(
+        [sys.executable, "-m", "flows", *arguments],
+        cwd=ROOT,
+        env={**outside, "VERNAL_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+
+
+@pytest.fixture(scope="session")
+def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
+    """The whole stack of this session, brought up and ended by the commands themselves.
+
+    `stack.environment` is what a command needs to use it; `VERNAL_HOME` is the folder above `stack.home`. Not below
+    pytest's folder, which PostgreSQL's user may not enter. Swift is installed once, below pytest's cache.
+    """
+    assert pytestconfig.cache
+    with tempfile.TemporaryDirectory(prefix="vernal-stack-") as home:
+        Path(home).chmod(0o755)
+        stack = Stack(Path(home) / "stack")
+        swift = pytestconfig.cache.mkdir("swift") / "environment"
+        LocalS3(stack.home / "s3", environment=swift).install()
+        (stack.home / "s3").mkdir(parents=True)
+        (stack.home / "s3" / "environment").symlink_to(swift)
+        try:
+            came = run_on(Path(home), "up")
+            print(came.stdout)
+            if "E-POSTGRES-MISSING" in came.stderr:
+                pytest.skip(came.stderr)
+            assert came.returncode == 0, came.stderr
+            yield stack
+        finally:
+            ended = run_on(Path(home), "down")
+            assert ended.returncode == 0, ended.stderr
+
+
+@pytest.fixture(scope="session")
+def vernal(stack: Stack) -> Vernal:
+    """Runs a command on the stack: `vernal("status", "--json")`."""
+    return lambda *arguments, **environment: run_on(stack.home.parent, *arguments, **environment)
