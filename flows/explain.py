@@ -105,7 +105,7 @@ def as_text(page: dict[str, Any]) -> str:
 
 
 def _dials(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
-    a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    a, b = _flat(old.content), _flat(new.content)
     return {name: (a.get(name), b.get(name)) for name in sorted({*a, *b}) if a.get(name) != b.get(name)}
 
 

@@ -148,7 +148,39 @@ def _misfits(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
         yield ("package", "decoding"), f"found a mapping, wanted none: {recipe.task} writes no texts"
     if recipe.train.sharding == "full" and recipe.train.launch != "torchrun":
         yield ("train", "sharding"), f"found 'full' with launch {recipe.train.launch!r}, wanted launch 'torchrun'"
+    yield from _untimely(recipe)
     split = recipe.data.split
     if split.validation + split.test >= 1:
         found = f"found validation {split.validation:g} and test {split.test:g}"
         yield ("data", "split"), f"{found}, wanted a sum below 1 that leaves rows to train on"
+
+
+def _untimely(recipe: Recipe) -> Iterator[tuple[strict_yaml.Path, str]]:
+    """Faults of what says when and where a recipe runs."""
+    names = [schedule.name for schedule in recipe.schedule]
+    for number, schedule in enumerate(recipe.schedule):
+        clocks = [name for name in ("cron", "interval", "rrule") if getattr(schedule, name) is not None]
+        if len(clocks) != 1:
+            found = " and ".join(clocks) or "none"
+            yield ("schedule", number), f"found {found}, wanted exactly one of cron, interval and rrule"
+        if schedule.name in names[:number]:
+            yield ("schedule", number), f"found {schedule.name!r} again, wanted each once, with a slug of its own"
+        for fault in _unchangeable(recipe, schedule.set) if schedule.set else ():
+            yield ("schedule", number, "set"), fault
+    decay = recipe.triggers.decay if recipe.triggers else None
+    if decay and decay.metric not in recipe.problem.metrics:
+        known = ", ".join(recipe.problem.metrics)
+        yield ("triggers", "decay", "metric"), f"found {decay.metric!r}, wanted a metric of {recipe.task}: {known}"
+    if (recipe.work.image is None) != (recipe.work.type == "process"):
+        found = f"found {recipe.work.image or 'none'}"
+        wanted = "none for a process" if recipe.work.image else f"the image that {recipe.work.type} runs"
+        yield ("work", "image"), f"{found}, wanted {wanted}"
+
+
+def _unchangeable(recipe: Recipe, changes: dict[str, Any]) -> list[str]:
+    try:
+        return [f"{'.'.join(map(str, place))}: {fault}" for place, fault in _misfits(recipe.changed(changes))]
+    except ValidationError as error:
+        return _faults(error, strict_yaml.Document({}))
+    except ValueError as error:
+        return [f"wanted {error}"]

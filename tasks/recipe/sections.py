@@ -18,7 +18,8 @@ from pydantic import (
 from tasks import problems
 from tasks.metrics.marks import LOWER
 from tasks.problems import Problem
-from tasks.records import Digest, digest_of
+from tasks.recipe.clocks import checked_cron, checked_rule, checked_zone
+from tasks.records import Digest, canonical, digest_of
 
 
 def known_task(value: str) -> str:
@@ -84,6 +85,15 @@ Location = Annotated[str, StringConstraints(min_length=1, max_length=1024), Afte
 Weights = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(checked_weights)]
 Module = Annotated[str, StringConstraints(pattern=r"^(?:[\w-]+/)*[A-Za-z_]\w*\.py$|^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")]
 Plain = Annotated[dict[str, JsonValue], AfterValidator(checked_config)]
+Cron = Annotated[str, AfterValidator(checked_cron)]
+Rule = Annotated[str, AfterValidator(checked_rule)]
+Zone = Annotated[str, AfterValidator(checked_zone)]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Pool = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$")]
+Block = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]
+
+OPERATED = frozenset({"schedule", "triggers", "work"})  # sections that can change neither weights nor verdict
 
 
 def _form(value: Any) -> str:
@@ -284,8 +294,63 @@ class Gate(Section):
     seed: Seed = 0
 
 
+class Schedule(Section):
+    """A clock that starts runs; one of cron, interval and rrule."""
+
+    cron: Cron | None = Field(None, description="minute hour day month weekday")
+    interval: int | None = Field(None, ge=60, le=366 * 86_400, description="seconds, counted from a midnight")
+    rrule: Rule | None = Field(None, description="recurrence rule of iCalendar")
+    timezone: Zone = Field("UTC", description="where the clock hangs; it goes along with daylight-saving time there")
+    slug: Slug | None = Field(None, description="name that it keeps when its time changes; none: made of its dials")
+    set: Plain = Field(default_factory=dict, description="dials that its runs change, as `train.epochs: 6`")
+
+    @property
+    def name(self) -> str:
+        """The slug, or one of what it says."""
+        kind = "cron" if self.cron else "rrule" if self.rrule else "interval"
+        return self.slug or f"{kind}-{digest_of(self.model_dump(mode='json'))[7:15]}"
+
+
+class Drift(Section):
+    """Inputs that are not what they were."""
+
+    psi: float = Field(0.25, gt=0, le=100, description="population stability index from which it is one")
+
+
+class Decay(Section):
+    """A live model that does worse than it did."""
+
+    metric: Metric
+    below: float = Field(description="value under which it is one")
+
+
+class Triggers(Section):
+    """Evidence that starts runs: events about the model, and a look at its source."""
+
+    new_rows: int = Field(1, ge=1, description="rows that make a run worth it, by size; 1: whatever changed")
+    poll: Annotated[Annotated[Cron, Text] | Annotated[Annotated[int, Field(ge=10)], Mapped], ByForm] | None = Field(
+        None, description="how often to look at the source: seconds, or a cron in UTC; none: when an event says so"
+    )
+    debounce: int = Field(60, ge=1, le=86_400, description="seconds in which many events of new data are one")
+    drift: Drift | None = None
+    decay: Decay | None = None
+    cooldown: int = Field(86_400, ge=0, description="seconds in which many events of drift or decay are one")
+
+
+class Work(Section):
+    """Who does the work of scheduled and triggered runs."""
+
+    pool: Pool = Field("local", description="Prefect work pool; made if it is not there")
+    queue: Pool = "default"
+    type: Literal["process", "docker", "kubernetes"] = "process"
+    image: Image | None = Field(None, description="of docker and kubernetes")
+    notify: Block | None = Field(
+        None, description="Prefect block that hears of failures and refusals: type/name, as slack-webhook/on-call"
+    )
+
+
 class Recipe(Section):
-    """One model's whole way, from its data to the gate."""
+    """One model's whole way, from its data to the gate; and when and where to go it."""
 
     name: Name = Field(description="name of the model in the registry")
     task: Task
@@ -297,11 +362,32 @@ class Recipe(Section):
     package: Package = Package()
     exam: Exam = Exam()
     gate: Gate = Gate()
+    schedule: tuple[Schedule, ...] = ()
+    triggers: Triggers | None = None
+    work: Work = Work()
 
     @cached_property
     def digest(self) -> Digest:
-        """SHA-256 of the canonical recipe, defaults included."""
-        return digest_of(self.model_dump(mode="json"))
+        """SHA-256 of the canonical recipe, defaults included; when and where it runs is no part of it."""
+        return digest_of(self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What decides about weights and verdict, as JSON."""
+        return self.model_dump(mode="json", exclude=set(OPERATED))
+
+    def changed(self, changes: dict[str, Any]) -> "Recipe":
+        """The content with other dials, each as `section.key`; the same checks, the rest not taken along."""
+        values = self.content
+        for dotted, value in changes.items():
+            *sections, key = dotted.split(".")
+            inner = values
+            for section in sections:
+                inner = inner.get(section) if isinstance(inner, dict) else None  # type: ignore[assignment]
+            if not isinstance(inner, dict) or dotted == "name" or dotted.partition(".")[0] in OPERATED:
+                raise ValueError(f"a dial of the recipe's content instead of {dotted!r:.60}")
+            inner[key] = value
+        return Recipe.model_validate_json(canonical(values))
 
     @property
     def problem(self) -> Problem:

@@ -9,7 +9,7 @@ from infra.registry import Point
 from infra.settings import settings
 from tasks import stages
 from tasks.model.curves import registry
-from tasks.recipe import Recipe
+from tasks.recipe import OPERATED, Recipe
 from tasks.records import Bundle, Checked, Checkpoint, Report, Version
 from tasks.release import card
 from tasks.verb import verb
@@ -49,7 +49,7 @@ def enter(
     kept = folder / "version"
     kept.mkdir()
     (kept / "card.md").write_text(card.write(recipe, number, checked, trained, bundle, report))
-    (kept / "recipe.json").write_text(recipe.model_dump_json(indent=1))
+    (kept / "recipe.json").write_text(recipe.model_dump_json(indent=1, exclude=set(OPERATED)))
     there.artifact(run, kept / "card.md", "report")
     for name in [name for name in report.files if name.endswith((".html", ".png"))]:
         there.artifact(run, stages.checkout({name: report.files[name]}, folder / "page") / name, "report")
@@ -73,9 +73,9 @@ def scores_of(report: Report, trained: Checkpoint) -> list[Point]:
 
 
 def flat(recipe: Recipe) -> dict[str, str]:
-    """Every dial of the recipe as `section.key`."""
+    """Every dial of the recipe's content as `section.key`."""
     dials: dict[str, str] = {}
-    for section, value in recipe.model_dump(mode="json").items():
+    for section, value in recipe.content.items():
         inner = value if isinstance(value, dict) else {"": value}
         dials |= {f"{section}.{key}".rstrip("."): str(each) for key, each in inner.items()}
     return dials

@@ -49,7 +49,8 @@ def sections(section: type[Section]) -> list[type[Section]]:
 @pytest.mark.parametrize("section", sections(Recipe), ids=lambda section: section.__name__)
 def test_every_dial_has_one_default_that_keeps_its_own_rules(section: type[Section]) -> None:
     asked = {name for name, field in section.model_fields.items() if field.is_required()}
-    assert asked <= {"name", "task", "data", "model", "source", "base", "train", "architecture", "module", "class_"}
+    own = {"architecture", "module", "class_", "metric", "below"}
+    assert asked <= {"name", "task", "data", "model", "source", "base", "train", *own}
     for name, field in section.model_fields.items():
         if field.is_required():
             continue
