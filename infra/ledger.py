@@ -1,8 +1,9 @@
-"""Leases and decisions: the one place where "exactly once" is kept. The only SQL of the project.
+"""Leases, decisions and causes: the one place where "exactly once" is kept. The only SQL of the project.
 
-Two tables. `leases` says who may act on a name, under an epoch that grows with every new holder. `decisions` says what
-went live, appended in the transaction that also proves that the lease is still held; rows are never changed, and the
-database itself refuses to. A holder that was paused, overtaken and woken is stopped at that point (fencing).
+Three tables. `leases` says who may act on a name, under an epoch that grows with every new holder. `decisions` says
+what went live, appended in the transaction that also proves that the lease is still held; rows are never changed, and
+the database itself refuses to. A holder that was paused, overtaken and woken is stopped at that point (fencing).
+`causes` says why runs were started, each cause once, and is appended to in the same way.
 
 A lease ends when its holder has not been seen to renew it for `EXPIRY` seconds of the observer's own monotonic clock:
 wall clocks of two machines are never compared. The price: a killed holder keeps others waiting for 10 s.
@@ -12,6 +13,7 @@ SQLite serves one host; PostgreSQL serves many. Object stores answer conditional
 
 import json
 import logging
+import math
 import os
 import secrets
 import socket
@@ -87,20 +89,33 @@ DECISIONS = Table(
     sqlite_autoincrement=True,
 )
 
-for verb in ("UPDATE", "DELETE"):
-    trigger = DDL(  # type: ignore[no-untyped-call]
-        f"CREATE TRIGGER decisions_no_{verb.lower()} BEFORE {verb} ON decisions "
-        f"BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END"
-    )
-    event.listen(DECISIONS, "after_create", trigger.execute_if(dialect="sqlite"))
-for statement in (
-    "CREATE OR REPLACE FUNCTION decisions_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$ BEGIN RAISE EXCEPTION 'decisions are append-only'; END $$",
-    "CREATE TRIGGER decisions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON decisions "
-    "FOR EACH STATEMENT EXECUTE FUNCTION decisions_append_only()",
-):
-    function = DDL(statement)  # type: ignore[no-untyped-call]
-    event.listen(DECISIONS, "after_create", function.execute_if(dialect="postgresql"))
+CAUSES = Table(
+    "causes",
+    TABLES,
+    Column("id", Integer, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("model", String(200), nullable=False, index=True),
+    Column("key", String(200), nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("model", "key"),
+    sqlite_autoincrement=True,
+)
+
+for table in (DECISIONS.name, CAUSES.name):
+    for verb in ("UPDATE", "DELETE"):
+        trigger = DDL(  # type: ignore[no-untyped-call]
+            f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
+        )
+        event.listen(TABLES.tables[table], "after_create", trigger.execute_if(dialect="sqlite"))
+    for statement in (
+        f"CREATE OR REPLACE FUNCTION {table}_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{table} are append-only'; END $$",
+        f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_append_only()",
+    ):
+        function = DDL(statement)  # type: ignore[no-untyped-call]
+        event.listen(TABLES.tables[table], "after_create", function.execute_if(dialect="postgresql"))
 
 
 @dataclass(frozen=True)
@@ -127,8 +142,19 @@ class Decision:
     body: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Cause:
+    """Why a run of a model was started, noted once it was."""
+
+    id: int
+    at: str
+    model: str
+    key: str
+    body: dict[str, Any]
+
+
 class Ledger:
-    """Leases and decisions in the database behind a SQLAlchemy URL.
+    """Leases, decisions and causes in the database behind a SQLAlchemy URL.
 
     Opens nothing until first use, then makes folder and tables if they are not there. Every method raises `Unreachable`
     when the database does not answer and `Denied` when it refuses us.
@@ -143,7 +169,7 @@ class Ledger:
     def lease(self, name: str, *, patience: float = 60.0) -> Iterator[Lease]:
         """Hold `name` alone; renewed in the background until the block ends.
 
-        Waits up to `patience` seconds, then raises E-LEASE-HELD.
+        Waits up to `patience` seconds, or with `math.inf` as long as it takes, then raises E-LEASE-HELD.
         """
         lease = self._acquire(name, patience)
         done = Event()
@@ -204,6 +230,22 @@ class Ledger:
         with self._read() as connection:
             return sorted(connection.scalars(select(DECISIONS.c.model).distinct()))
 
+    def note(self, model: str, key: str, body: dict[str, Any]) -> Cause:
+        """Append a cause; the same (model, key) again returns the row there is."""
+        text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with suppress(IntegrityError), self._write() as connection:  # it was noted before
+            connection.execute(insert(CAUSES).values(model=model, key=key, at=at, body=text))
+        with self._read() as connection:
+            query = select(CAUSES).where(CAUSES.c.model == model, CAUSES.c.key == key)
+            return _cause(connection.execute(query).mappings().one())
+
+    def causes(self, model: str) -> list[Cause]:
+        """All causes of runs of `model`, oldest first."""
+        query = select(CAUSES).where(CAUSES.c.model == model).order_by(CAUSES.c.id)
+        with self._read() as connection:
+            return [_cause(row) for row in connection.execute(query).mappings()]
+
     def _acquire(self, name: str, patience: float) -> Lease:
         me = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         start = changed = time.monotonic()
@@ -221,7 +263,8 @@ class Ledger:
             if left <= 0:
                 raise Coded("E-LEASE-HELD", self._occupied(row, patience))
             if now - start > QUIET and not told:
-                log.warning("lease %r is held by %s; waiting up to %.0f s for it", name, row["holder"], patience)
+                wait = "as long as it takes" if patience == math.inf else f"up to {patience:.0f} s"
+                log.warning("%r is held by %s; waiting %s for it", name, row["holder"], wait)
                 told = True
             time.sleep(min(left, self._expiry / 20))
 
@@ -302,7 +345,7 @@ class Ledger:
             raise Denied(
                 "E-SQL-DENIED", f"ledger folder {error.filename}: {error.strerror}; make it writable"
             ) from None
-        if not inspect(engine).has_table(DECISIONS.name):
+        if not set(TABLES.tables) <= set(inspect(engine).get_table_names()):  # none, or those of an older version
             _create(engine)
         return engine
 
@@ -328,7 +371,7 @@ class Ledger:
 
 
 def _create(engine: Engine) -> None:
-    """Make both tables and the triggers in one transaction, whoever else does so at the same time."""
+    """Make the tables that are missing, with their triggers, in one transaction, whoever else does so now."""
     alone = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7310862)"}
     with engine.begin() as connection:
         connection.exec_driver_sql(alone[engine.dialect.name])
@@ -355,6 +398,10 @@ def _champion(model: str) -> Select[int]:
 
 def _decision(row: RowMapping) -> Decision:
     return Decision(**{**row, "body": json.loads(row["body"])})
+
+
+def _cause(row: RowMapping) -> Cause:
+    return Cause(**{**row, "body": json.loads(row["body"])})
 
 
 def _line(error: object) -> str:
