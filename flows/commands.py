@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from flows import outcome, plan
+from flows import events, outcome, plan
 from infra.local.prefect import LocalPrefect
 from infra.settings import prefect_url, quiet_prefect
 from tasks import recipe
@@ -26,18 +26,23 @@ def run(given: argparse.Namespace) -> int:
     beside = given.recipe.absolute().parent
     found = plan.walk(what, beside)
     if not found.finished:
-        _retrain(what, beside)
+        _retrain(what, beside, found.run_key)
         found = plan.walk(what, beside)
     came = outcome.of(what, found)
     print(outcome.as_json(came) if given.json else outcome.as_text(what, came))
     return 0 if came["verdict"]["promoted"] else REFUSED
 
 
-def _retrain(what: recipe.Recipe, beside: Path) -> None:
+def _retrain(what: recipe.Recipe, beside: Path, run_key: str) -> None:
+    from flows.turn import alone
+
     _tell()
-    with _stoppable(), ExitStack() as stack:
+    with _stoppable(), alone(run_key), ExitStack() as stack:
+        if plan.walk(what, beside).finished:
+            return  # by another, while we waited
         server = None if prefect_url() else stack.enter_context(LocalPrefect())
         with _nothing_to_collect():
+            from prefect import tags
             from prefect.logging.handlers import APILogHandler
             from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -46,7 +51,8 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
             own = {PREFECT_API_URL: server.wait(), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
             stack.enter_context(temporary_settings(own))  # it ends with the run, so nobody would miss a heartbeat
             stack.callback(APILogHandler().flush)  # while there is a server to take the last lines
-        retrain(what, str(beside))
+        with tags("vernal", what.name):
+            retrain(what, str(beside))
 
 
 def _tell() -> None:
@@ -133,6 +139,7 @@ def promote(given: argparse.Namespace) -> int:
     from tasks.release import promote as gate
 
     verdict = gate.by_hand(given.model, given.version)
+    events.decided(verdict.name, verdict.version, "promoted" if verdict.promoted else "refused")
     if given.json:
         print(verdict.model_dump_json(indent=1))
     else:
@@ -146,6 +153,7 @@ def rollback(given: argparse.Namespace) -> int:
     from tasks.release import aliases
 
     before, now = aliases.rollback(given.model)
+    events.decided(given.model, now, "rolled-back")
     told = {"name": given.model, "from": before, "champion": now}
     print(json.dumps(told) if given.json else f"{given.model}: version {now} is live again, version {before} is not")
     return 0

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flows import orchestrator
-from infra.ledger import Decision
+from infra.ledger import Decision, Kind, Ledger
+from infra.settings import settings
 from tasks.errors import Coded
 
 DATA_ARRIVED = "vernal.data.arrived"
@@ -70,7 +71,20 @@ def emit(event: str, model: str, payload: dict[str, Any], key: str) -> None:
         log.warning("%s of %s was not heard, `reconcile` will tell it again: %s", event, model, error)
 
 
-def decided(decision: Decision) -> None:
+def decided(model: str, version: int, kind: Kind) -> None:
+    """Tells the ledger's last decision of this kind about a version, as `emit` does."""
+    if not orchestrator.there():
+        return
+    try:
+        decisions = Ledger(settings().ledger_url).decisions(model)
+    except Coded as error:
+        log.warning("the verdict on %s was not told, `reconcile` will tell it: %s", model, error)
+        return
+    for decision in [each for each in decisions if (each.version, each.kind) == (version, kind)][-1:]:
+        tell(decision)
+
+
+def tell(decision: Decision) -> None:
     """Tells a decision of the ledger: `vernal.promoted`, `vernal.refused` or `vernal.rolled-back`."""
     payload = {
         "version": decision.version,

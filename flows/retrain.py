@@ -3,11 +3,16 @@
 Every task looks for its finished stage first, so a run that was killed, or is started again, goes on where it was.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Annotated
 
-from prefect import flow
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from pydantic import BeforeValidator
 
-from flows import plan, show
+from flows import endings, plan, show
+from flows.turn import alone, on_gpu
 from tasks.data.ingest import ingest
 from tasks.data.tokenise import tokenise
 from tasks.data.validate import validate
@@ -15,22 +20,42 @@ from tasks.model.evaluate import evaluate
 from tasks.model.finetune import finetune
 from tasks.model.load import load
 from tasks.model.package import package
-from tasks.recipe import Recipe
+from tasks.recipe import Recipe, received
 from tasks.records import Verdict
 from tasks.release.promote import promote
 from tasks.release.register import register
 
+Received = Annotated[Recipe, BeforeValidator(received)]
 
-@flow(name="retrain", flow_run_name="{recipe.name}", persist_result=False)
-def retrain(recipe: Recipe, beside: str = ".") -> Verdict:
+
+@flow(
+    name="retrain",
+    flow_run_name="{recipe.name}",
+    persist_result=False,
+    on_failure=[endings.close],
+    on_crashed=[endings.close],
+    on_cancellation=[endings.close],
+)
+def retrain(recipe: Received, beside: str = ".") -> State[Verdict]:
     """From the recipe's data to a verdict; relative names are looked up in the folder `beside` first."""
+    endings.no_crash_loop()
     run_key = plan.walk(recipe, Path(beside)).run_key
+    with alone(run_key) if runtime.deployment.id else nullcontext():  # `vernal run` waits before it comes here
+        found = plan.walk(recipe, Path(beside))
+        if found.finished and found.verdict:
+            return endings.reused(found.verdict)
+        return endings.judged(whole_way(recipe, beside, run_key))
+
+
+def whole_way(recipe: Recipe, beside: str, run_key: str) -> Verdict:
+    """Every task in turn."""
     snapshot = ingest(recipe.data, recipe.task, beside)
     checked = validate(snapshot, recipe.task, recipe.data, recipe.rules)
     base = load(recipe.model, beside)
     shards = tokenise(checked, base, recipe.task, recipe.tokens)
     show.data(recipe, snapshot, checked, shards)
-    trained = finetune(base, shards, recipe.task, recipe.train, recipe.name, run_key)
+    with on_gpu():
+        trained = finetune(base, shards, recipe.task, recipe.train, recipe.name, run_key)
     show.training(recipe, trained)
     bundle = package(trained, shards, checked, recipe.task, recipe.package)
     report = evaluate(bundle, checked, recipe.metric, recipe.exam)

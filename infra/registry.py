@@ -117,6 +117,15 @@ class Registry:
         with self._sorted():
             self._client.set_terminated(run_id, status)
 
+    def close(self, experiment: str, run_key: str, status: Status) -> None:
+        """Close whatever still runs under `run_key`; no error if nothing does."""
+        _allowed(run_key, KEY)
+        with self._sorted():
+            home = self._client.get_experiment_by_name(experiment)
+            found = f"tags.`vernal.run_key` = '{run_key}' and attributes.status = 'RUNNING'"
+            for run in self._client.search_runs([home.experiment_id], found) if home else ():
+                self._client.set_terminated(run.info.run_id, status)
+
     def register(
         self,
         name: str,

@@ -138,6 +138,14 @@ def quiet_mlflow() -> None:
         os.environ.setdefault(name, value)
 
 
+IN_PREFECT = {  # of every process that runs a flow, here or on a worker
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "vernal",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
 def quiet_prefect() -> None:
     """Settings that Prefect reads from the environment as it is imported; what the user set stays.
 
@@ -145,13 +153,10 @@ def quiet_prefect() -> None:
     take two minutes to start (the default of 20 s failed on a busy machine).
     """
     for name, value in {
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "vernal",
+        **IN_PREFECT,
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
 

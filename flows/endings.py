@@ -1,0 +1,74 @@
+"""How a run of `retrain` ends: the state that people read, the event that others hear, what a dead run leaves behind.
+
+The hooks may run in another process than the flow did, minutes after it died: they know its arguments and nothing else.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows import events, plan
+from infra.ledger import Kind
+from infra.registry import Status
+from tasks.errors import Coded
+from tasks.model.curves import registry
+from tasks.recipe import Recipe, received
+from tasks.records import Verdict
+
+RESUMES = 3  # times that a run which crashed is taken up again
+
+log = logging.getLogger("vernal.retrain")
+
+
+def no_crash_loop() -> None:
+    """Refuses to take up a run that dies again and again: what killed it (memory, most often) will kill it again.
+
+    Raises:
+        Coded: E-CRASH-LOOP.
+    """
+    attempts = runtime.flow_run.run_count or 1
+    if attempts > 1 + RESUMES:
+        raise Coded(
+            "E-CRASH-LOOP",
+            f"this run died {attempts - 1} times and is not taken up again; its log and the worker's say of what; "
+            f"mend that and start it anew: it goes on from the newest checkpoint",
+        )
+
+
+def reused(verdict: Verdict) -> State[Verdict]:
+    """The end of a run that found everything done."""
+    if (runtime.flow_run.run_count or 1) > 1:  # the attempt before may have died between the verdict and the event
+        events.decided(verdict.name, verdict.version, kind(verdict))
+    return Completed(name="Reused", message=_said(verdict), data=verdict)
+
+
+def judged(verdict: Verdict) -> State[Verdict]:
+    """The end of a run that came to a verdict; others hear of it."""
+    events.decided(verdict.name, verdict.version, kind(verdict))
+    name = "Completed" if verdict.promoted else "Refused by the gate"
+    return Completed(name=name, message=_said(verdict), data=verdict)
+
+
+def kind(verdict: Verdict) -> Kind:
+    """What the ledger calls it."""
+    return "promoted" if verdict.promoted else "refused"
+
+
+def close(_flow: Any, flow_run: Any, state: State[Any]) -> None:
+    """Hook: what the run opened in MLflow is closed."""
+    status: Status = "FAILED" if state.is_failed() else "KILLED"
+    try:
+        recipe: Recipe = received(flow_run.parameters["recipe"])
+        run_key = plan.walk(recipe, Path(flow_run.parameters.get("beside", "."))).run_key
+        registry().close(recipe.name, run_key, status)
+    except Coded as error:  # the source may be gone; `reconcile` ends what is left
+        log.warning("the MLflow run of %s is still open: %s", flow_run.name, error)
+
+
+def _said(verdict: Verdict) -> str:
+    live = "is live" if verdict.promoted else "was refused; the champion stays"
+    return f"{verdict.name} version {verdict.version} {live}: {'; '.join(verdict.reasons)}"

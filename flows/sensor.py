@@ -1,0 +1,154 @@
+"""Whether there is a reason to train again, and exactly one run for each.
+
+The sensor is started by events and by a clock, as often as they like. It looks at the source itself: an event says that
+something happened, the source says what. A reason is a state of recipe and source that nobody has trained on yet; its
+key is their digest. The run is made under this key, which Prefect makes once, and then noted in the ledger.
+
+A sensor that dies between the two leaves a run that the next one is handed again. An event that comes while a sensor
+looks starts the next, which looks again. Where Prefect lost its database, a noted run that it does not know is made
+again; where that run had finished, the store knows, and nothing is made.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed
+from pydantic import JsonValue
+
+from flows import endings, orchestrator, plan
+from flows.retrain import Received
+from infra.ledger import Cause, Ledger
+from infra.settings import settings
+from tasks import stages
+from tasks.data import sources
+from tasks.recipe import Recipe
+from tasks.records import digest_of
+
+Why = Literal["poll", "data", "drift", "decay"]
+
+log = logging.getLogger("vernal.sensor")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a look came to: whether to start a run, why or why not, and what to note of it."""
+
+    key: str
+    start: bool
+    reason: str
+    body: dict[str, Any]
+
+
+@flow(name="sensor", flow_run_name="{recipe.name}", persist_result=False)
+def sensor(
+    recipe: Received, beside: str = ".", why: Why = "poll", evidence: dict[str, JsonValue] | None = None
+) -> State[None]:
+    """One run of `retrain` if there is a new reason for it, none if there is not; `evidence`: an event's payload."""
+    endings.no_crash_loop()
+    ledger = Ledger(settings().ledger_url)
+    found = look(recipe, Path(beside), why, evidence or {}, ledger.causes(recipe.name))
+    if found.start:
+        run = start(recipe, beside, why, found.key)
+        ledger.note(recipe.name, found.key, {**found.body, "run": run})
+    elif found.body:
+        ledger.note(recipe.name, found.key, found.body)
+    log.info("%s: %s", recipe.name, found.reason)
+    return Completed(name="Run started" if found.start else "Nothing new", message=found.reason)
+
+
+def look(recipe: Recipe, beside: Path, why: Why, evidence: dict[str, Any], causes: list[Cause]) -> Found:
+    """Compares the source with what was trained on, by a listing; rows are not read."""
+    planned = plan.walk(recipe, beside)
+    source = sources.fingerprint(planned.parts)
+    key = digest_of([recipe.digest, source])
+    body = {
+        "why": why,
+        "recipe": recipe.digest,
+        "source": source,
+        "bytes": sum(map(sources.size, planned.parts)),
+        "evidence": evidence,
+    }
+    noted = next((each for each in causes if each.key == key), None)
+    if noted:
+        run = noted.body.get("run")
+        gone = run and not planned.finished and not known(run)
+        reason = f"run {run} of {noted.at} is not known any more, made again" if gone else f"seen on {noted.at}"
+        return Found(key, bool(gone), reason, {})
+    if planned.finished:
+        return Found(key, False, "trained on already", {**body, "run": None})
+    start, reason = enough(recipe, why, evidence, causes[-1] if causes else None, body)
+    return Found(key, start, reason, body if start else {})
+
+
+def enough(
+    recipe: Recipe, why: Why, evidence: dict[str, Any], last: Cause | None, now: dict[str, Any]
+) -> tuple[bool, str]:
+    """Whether what is new about the source is worth a run by the recipe's triggers, and why."""
+    triggers = recipe.triggers
+    if triggers and why == "drift" and triggers.drift:
+        psi = evidence.get("psi")
+        return _is_number(psi) and psi >= triggers.drift.psi, f"psi {psi}, wanted {triggers.drift.psi:g} or more"
+    if triggers and why == "decay" and triggers.decay:
+        found, wanted = (evidence.get("metric"), evidence.get("value")), triggers.decay
+        low = found[0] == wanted.metric and _is_number(found[1]) and found[1] < wanted.below
+        return low, f"{found[0]} {found[1]}, wanted {wanted.metric} below {wanted.below:g}"
+    if last is None:
+        return True, "nothing was noted of this model before"
+    if last.body["recipe"] != now["recipe"]:
+        return True, "the recipe is another"
+    if triggers is None or triggers.new_rows == 1:
+        return True, "the source changed"
+    rows = grown(recipe, last.body, now["bytes"])
+    if rows is None:
+        return True, "the source changed, and rows of the last run are not known"
+    return rows >= triggers.new_rows, f"about {rows:,} new rows by size, wanted {triggers.new_rows:,} or more"
+
+
+def grown(recipe: Recipe, last: dict[str, Any], size: int) -> int | None:
+    """Rows that came since the last cause, by bytes a row of then; what did not grow was written anew, and counts whole.
+
+    None: how many rows there were is not known, since no run has read them.
+    """
+    snapshot = stages.find(stages.ingest(last["source"], recipe.task, recipe.data))
+    if snapshot is None or not last["bytes"]:
+        return None
+    rows = snapshot.rows + snapshot.quarantined
+    return round(rows * (size / last["bytes"] - 1)) if size > last["bytes"] else rows
+
+
+def start(recipe: Recipe, beside: str, why: Why, key: str) -> str:
+    """Id of the one run of `retrain` that this key has."""
+    with orchestrator.api() as client:
+        deployment = client.read_deployment_by_name(f"retrain/{recipe.name}")
+        run = client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters={"recipe": recipe.content, "beside": beside},
+            idempotency_key=key,
+            tags=[why],
+        )
+    return str(run.id)
+
+
+def known(run: str) -> bool:
+    """Whether Prefect knows a run, whatever became of it."""
+    with orchestrator.api() as client:
+        return _read(client, UUID(run))
+
+
+def _read(client: SyncPrefectClient, run: UUID) -> bool:
+    try:
+        client.read_flow_run(run)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
