@@ -42,6 +42,13 @@ def parser() -> argparse.ArgumentParser:
     promote.add_argument("version", type=int, help="number of the version")
     rollback = commands.add_parser("rollback", help="give the champion's place back to the version before")
     rollback.add_argument("model", help="name of the model")
+    schedule = commands.add_parser("schedule", help="recipes as Prefect deployments: schedules, triggers, automations")
+    schedule.add_argument("recipe", nargs="+", help="recipes; with --remove also names of models")
+    schedule.add_argument("--remove", action="store_true", help="take away all that is theirs")
+    emit = commands.add_parser("emit", help="tell Prefect that something happened to a model")
+    emit.add_argument("event", help="vernal.data.arrived, vernal.drift.found or vernal.decay.found")
+    emit.add_argument("model", help="name of the model")
+    emit.add_argument("--payload", default="{}", metavar="JSON", help="what is known of it, as a JSON object")
     doctor = commands.add_parser("doctor", help="is this environment fit: versions, store, database, servers")
     up = commands.add_parser(
         "up",
@@ -49,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     down = commands.add_parser("down", help="end the local stack; its data stay")
     status = commands.add_parser("status", help="each part of the local stack: state, address, memory, restarts")
-    for command in (explain, promote, rollback, doctor, up, down, status):
+    for command in (explain, promote, rollback, schedule, emit, doctor, up, down, status):
         command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return top
 

@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -156,6 +157,31 @@ def rollback(given: argparse.Namespace) -> int:
     events.decided(given.model, now, "rolled-back")
     told = {"name": given.model, "from": before, "champion": now}
     print(json.dumps(told) if given.json else f"{given.model}: version {now} is live again, version {before} is not")
+    return 0
+
+
+def schedule(given: argparse.Namespace) -> int:
+    """Recipes as deployments, or taken away again; what was done about each thing."""
+    paths = [Path(each) for each in given.recipe]
+    quiet_prefect()
+    from flows import scheduling
+
+    if given.remove:  # a name, or a recipe that says it
+        names = [str(path) if not path.exists() else recipe.load(path).name for path in paths]
+        found = scheduling.remove(names)
+    else:
+        recipes = [(recipe.load(path), path.absolute().parent) for path in paths]
+        found = scheduling.schedule(recipes, Path.cwd())
+    print(json.dumps(found, indent=1) if given.json else scheduling.as_text(found))
+    return 0
+
+
+def emit(given: argparse.Namespace) -> int:
+    """Something that happened outside."""
+    payload = events.checked(given.event, given.payload)
+    told = {"event": given.event, "model": given.model}
+    told["id"] = events.send(given.event, given.model, payload, uuid.uuid4().hex)
+    print(json.dumps(told) if given.json else f"told Prefect: {given.event} of {given.model}")
     return 0
 
 

@@ -10,13 +10,14 @@ from typing import Any
 from prefect import runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from pydantic import TypeAdapter
 
 from flows import events, plan
 from infra.ledger import Kind
 from infra.registry import Status
 from tasks.errors import Coded
 from tasks.model.curves import registry
-from tasks.recipe import Recipe, received
+from tasks.recipe import Received, Recipe
 from tasks.records import Verdict
 
 RESUMES = 3  # times that a run which crashed is taken up again
@@ -58,11 +59,11 @@ def kind(verdict: Verdict) -> Kind:
     return "promoted" if verdict.promoted else "refused"
 
 
-def close(_flow: Any, flow_run: Any, state: State[Any]) -> None:
+def close(flow: Any, flow_run: Any, state: State[Any]) -> None:
     """Hook: what the run opened in MLflow is closed."""
     status: Status = "FAILED" if state.is_failed() else "KILLED"
     try:
-        recipe: Recipe = received(flow_run.parameters["recipe"])
+        recipe = TypeAdapter[Recipe](Received).validate_python(flow_run.parameters["recipe"])
         run_key = plan.walk(recipe, Path(flow_run.parameters.get("beside", "."))).run_key
         registry().close(recipe.name, run_key, status)
     except Coded as error:  # the source may be gone; `reconcile` ends what is left

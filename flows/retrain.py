@@ -5,11 +5,9 @@ Every task looks for its finished stage first, so a run that was killed, or is s
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
-from pydantic import BeforeValidator
 
 from flows import endings, plan, show
 from flows.turn import alone, on_gpu
@@ -20,12 +18,10 @@ from tasks.model.evaluate import evaluate
 from tasks.model.finetune import finetune
 from tasks.model.load import load
 from tasks.model.package import package
-from tasks.recipe import Recipe, received
+from tasks.recipe import Received, Recipe
 from tasks.records import Verdict
 from tasks.release.promote import promote
 from tasks.release.register import register
-
-Received = Annotated[Recipe, BeforeValidator(received)]
 
 
 @flow(

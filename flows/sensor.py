@@ -12,7 +12,7 @@ again; where that run had finished, the store knows, and nothing is made.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 from uuid import UUID
 
 from prefect import flow
@@ -23,12 +23,11 @@ from prefect.states import Completed
 from pydantic import JsonValue
 
 from flows import endings, orchestrator, plan
-from flows.retrain import Received
 from infra.ledger import Cause, Ledger
 from infra.settings import settings
 from tasks import stages
 from tasks.data import sources
-from tasks.recipe import Recipe
+from tasks.recipe import Received, Recipe
 from tasks.records import digest_of
 
 Why = Literal["poll", "data", "drift", "decay"]
@@ -96,9 +95,9 @@ def enough(
         psi = evidence.get("psi")
         return _is_number(psi) and psi >= triggers.drift.psi, f"psi {psi}, wanted {triggers.drift.psi:g} or more"
     if triggers and why == "decay" and triggers.decay:
-        found, wanted = (evidence.get("metric"), evidence.get("value")), triggers.decay
-        low = found[0] == wanted.metric and _is_number(found[1]) and found[1] < wanted.below
-        return low, f"{found[0]} {found[1]}, wanted {wanted.metric} below {wanted.below:g}"
+        metric, value, wanted = evidence.get("metric"), evidence.get("value"), triggers.decay
+        low = metric == wanted.metric and _is_number(value) and value < wanted.below
+        return low, f"{metric} {value}, wanted {wanted.metric} below {wanted.below:g}"
     if last is None:
         return True, "nothing was noted of this model before"
     if last.body["recipe"] != now["recipe"]:
@@ -112,7 +111,7 @@ def enough(
 
 
 def grown(recipe: Recipe, last: dict[str, Any], size: int) -> int | None:
-    """Rows that came since the last cause, by bytes a row of then; what did not grow was written anew, and counts whole.
+    """Rows that came since the last cause, by the bytes of a row; what did not grow was written anew, and counts whole.
 
     None: how many rows there were is not known, since no run has read them.
     """
@@ -150,5 +149,5 @@ def _read(client: SyncPrefectClient, run: UUID) -> bool:
     return True
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ part of the digest. Every dial has one default, written once, in its section. A 
 recipe, so that a new learning rate does not tokenise again.
 """
 
-from tasks.recipe.reading import load, parse
+from tasks.recipe.reading import Received, load, parse
 from tasks.recipe.sections import (
     OPERATED,
     Architecture,
@@ -48,6 +48,7 @@ __all__ = [
     "Model",
     "Own",
     "Package",
+    "Received",
     "Recipe",
     "Rules",
     "Schedule",

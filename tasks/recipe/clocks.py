@@ -35,7 +35,7 @@ def checked_cron(value: str) -> str:
 
 def checked_rule(value: str) -> str:
     """A recurrence rule of iCalendar (RFC 5545)."""
-    from dateutil import rrule  # not at the top: few recipes have one
+    from dateutil import rrule  # type: ignore[import-untyped]  # not at the top: few recipes have one
 
     try:
         found = len(value) <= MAX_RULE and next(iter(rrule.rrulestr(value)), None)

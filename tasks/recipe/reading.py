@@ -5,9 +5,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from tasks import strict_yaml
 from tasks.errors import BadInput, listed
@@ -24,6 +24,13 @@ _WORDING = {  # how pydantic begins, and how our sentence goes on after "wanted"
     "String should match pattern": "text of the form",
     "String should have": "text of",
 }
+
+
+def _received(value: Any) -> Any:
+    return Recipe.model_validate_json(_json(value)) if isinstance(value, dict) else value
+
+
+Received = Annotated[Recipe, BeforeValidator(_received)]  # a flow's parameter: plain values, as Prefect hands them over
 
 
 def load(path: Path, changes: Iterable[str] = ()) -> Recipe:
