@@ -35,9 +35,7 @@ class Watched:
         self.add("monday", 100)
 
     def add(self, name: str, rows: int) -> None:
-        lines = [
-            json.dumps({"text": f"row {number:05} of {name}", "intent": "ab"[number % 2]}) for number in range(rows)
-        ]
+        found = [{"text": f"row {number:05} of {name}", "intent": "ab"[number % 2]} for number in range(rows)]
         (self.folder / "rows" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
 
     def look(self, why: Why = "data", **evidence: Any) -> Found:
