@@ -123,14 +123,17 @@ def has(flow: str) -> bool:
 
 
 def _deployment(work: Work, folder: Path, tags: list[str]) -> Plain:
-    """What all deployments have in common; code comes with the environment, so nothing is pulled."""
+    """What all deployments have in common. Code comes with the environment or the image; where nothing is said to be
+    pulled, Prefect copies the whole folder in which the worker stands for every run."""
     environment = {**IN_PREFECT, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}
-    where = {"working_dir": str(folder)} if work.type == "process" else {"image": work.image}
+    process = work.type == "process"
+    stand = {"directory": str(folder) if process else "."}
     return {
         "tags": tags,
         "work_pool_name": work.pool,
         "work_queue_name": work.queue,
-        "job_variables": {"env": environment, **where},
+        "job_variables": {"env": environment} | ({} if process else {"image": work.image}),
+        "pull_steps": [{"prefect.deployments.steps.set_working_directory": stand}],
         "enforce_parameter_schema": True,
         "paused": False,
         **ONE_AT_A_TIME,

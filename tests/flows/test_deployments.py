@@ -44,7 +44,7 @@ def test_a_scheduled_run_has_the_recipe_as_it_was_scheduled(tmp_path: Path) -> N
     assert body["parameters"] == {"recipe": what.content, "beside": str(tmp_path)}
     assert (body["work_pool_name"], body["work_queue_name"]) == ("box", "nights")
     assert body["tags"] == ["vernal", "tiny", "auto-resume"]
-    assert body["job_variables"]["working_dir"] == "/srv"
+    assert body["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": "/srv"}}]
     nightly, hourly = body["schedules"]
     assert nightly["schedule"] == {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "day_or": True}
     assert (nightly["slug"], nightly["parameters"]) == ("nightly", {})
@@ -68,8 +68,9 @@ def test_many_events_of_new_data_are_one_look_after_the_last_of_them(tmp_path: P
 
 def test_containers_get_their_image_and_no_folder_of_this_machine(tmp_path: Path) -> None:
     what = read(tmp_path, RECIPE + "work: {type: kubernetes, pool: cluster, image: vernal:1}\n")
-    given = deployments.wanted(what, tmp_path, Path("/srv")).deployments["retrain/tiny"]["job_variables"]
-    assert (given["image"], "working_dir" in given) == ("vernal:1", False)
+    body = deployments.wanted(what, tmp_path, Path("/srv")).deployments["retrain/tiny"]
+    assert body["job_variables"]["image"] == "vernal:1"
+    assert "/srv" not in str(body)
 
 
 def test_only_our_own_silent_runs_are_dead(tmp_path: Path) -> None:
