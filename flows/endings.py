@@ -23,6 +23,7 @@ from tasks.records import Verdict
 RESUMES = 3  # times that a run which crashed is taken up again
 
 log = logging.getLogger("vernal.retrain")
+logging.getLogger("vernal").setLevel(logging.INFO)  # Prefect's pages take what is said, on a worker as well
 
 
 def no_crash_loop() -> None:
