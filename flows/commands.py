@@ -35,6 +35,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _retrain(what: recipe.Recipe, beside: Path, run_key: str) -> None:
+    from flows.deployments import HEARTBEAT, TAG
     from flows.turn import alone
 
     _tell()
@@ -52,7 +53,9 @@ def _retrain(what: recipe.Recipe, beside: Path, run_key: str) -> None:
             own = {PREFECT_API_URL: server.wait(), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
             stack.enter_context(temporary_settings(own))  # it ends with the run, so nobody would miss a heartbeat
             stack.callback(APILogHandler().flush)  # while there is a server to take the last lines
-        with tags("vernal", what.name):
+        elif PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value():  # as often as the server's automation expects
+            stack.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: HEARTBEAT}))
+        with tags(TAG, what.name):
             retrain(what, str(beside))
 
 

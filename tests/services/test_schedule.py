@@ -153,7 +153,7 @@ def test_three_in_the_morning_is_three_in_the_morning_when_the_clocks_change(sta
     found = stack.deployment("retrain/tiny")
     stack.call(
         f"/deployments/{found['id']}/schedule",
-        {"start_time": "2027-03-26T12:00:00Z", "end_time": "2027-03-30T12:00:00Z", "max_runs": 10},
+        {"start_time": "2027-03-26T12:00:00Z", "end_time": "2027-03-30T12:00:00Z", "min_runs": 4},
     )
     window = {"expected_start_time": {"after_": "2027-03-26T12:00:00Z", "before_": "2027-03-30T12:00:00Z"}}
     asked = {"flow_runs": window, "sort": "EXPECTED_START_TIME_ASC"}
