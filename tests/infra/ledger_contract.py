@@ -155,6 +155,33 @@ class LedgerContract:
         assert sorted(made, key=lambda row: row.id) == rows
         assert [row.previous for row in rows] == [None] + [row.version for row in rows[:-1]]
 
+    def test_a_cause_is_noted_once_whatever_is_said_of_it_later(self, url: str) -> None:
+        ledger = Ledger(url)
+        first = ledger.note("intent", "rows of monday", {"run": "a"})
+        assert ledger.note("intent", "rows of monday", {"run": "b"}) == first
+        other = ledger.note("sentiment", "rows of monday", {"run": "c"})
+        last = ledger.note("intent", "rows of tuesday", {"run": None})
+        assert Ledger(url).causes("intent") == [first, last]
+        assert (first.body, other.body["run"]) == ({"run": "a"}, "c")
+
+    @pytest.mark.parametrize("change", ["UPDATE causes SET key = 'x'", "DELETE FROM causes"])
+    def test_the_database_itself_refuses_to_change_a_cause(self, url: str, change: str) -> None:
+        ledger = Ledger(url)
+        made = ledger.note("intent", "rows of monday", {})
+        with pytest.raises(DBAPIError, match="append-only"), create_engine(_driver(url)).begin() as connection:
+            connection.execute(text(change))
+        assert ledger.causes("intent") == [made]
+
+    def test_a_ledger_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has(self, url: str) -> None:
+        ledger = Ledger(url)
+        with ledger.lease("intent") as lease:
+            made = decide(ledger, lease, "promoted", 1, "k")
+        with create_engine(_driver(url)).begin() as connection:
+            connection.execute(text("DROP TABLE causes"))
+        newer = Ledger(url)
+        assert newer.note("intent", "rows of monday", {}).id == 1
+        assert newer.decisions("intent") == [made]
+
     @pytest.mark.parametrize("change", ["UPDATE decisions SET version = 2", "DELETE FROM decisions"])
     def test_the_database_itself_refuses_to_change_a_decision(self, url: str, change: str) -> None:
         ledger = Ledger(url)
