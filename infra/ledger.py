@@ -391,7 +391,7 @@ def _held(lease: Lease) -> Any:
     return update(LEASES).where(*ours)
 
 
-def _champion(model: str) -> Select[int]:
+def _champion(model: str) -> Select[tuple[int]]:
     live = (DECISIONS.c.model == model, DECISIONS.c.kind.in_(LIVE))
     return select(DECISIONS.c.version).where(*live).order_by(DECISIONS.c.id.desc()).limit(1)
 

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.__main__ import main
+from flows.retrain import retrain
 from tasks import stages
+from tasks.recipe import load
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "flows/recipes/customer_messages.jsonl").read_text().splitlines()
@@ -57,6 +61,12 @@ def vernal(capsys: pytest.CaptureFixture[str]) -> Cli:
 
 def reused(ran: dict[str, Any]) -> list[str]:
     return [verb for verb, stage in ran["stages"].items() if stage["reused"]]
+
+
+def last_state() -> str | None:
+    """How Prefect's pages name the end of the newest run."""
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)[0].state_name
 
 
 def test_the_first_version_becomes_champion_and_the_same_command_again_does_nothing(vernal: Cli, recipe: Path) -> None:
@@ -109,6 +119,9 @@ def test_a_worse_challenger_is_refused_a_better_one_goes_live_and_can_be_taken_b
     code, spoiled = vernal("run", recipe)
     assert (code, spoiled["version"], spoiled["champion"]) == (3, 3, 2)
     assert "not proved better" in spoiled["verdict"]["reasons"][0]
+    assert last_state() == "Refused by the gate"
+    retrain(load(recipe), str(recipe.parent))
+    assert last_state() == "Reused"
     code, _ = vernal("run", recipe)
     assert code == 3, "the same refusal again, not a new exam"
     _, page = vernal("explain", "tiny@3")

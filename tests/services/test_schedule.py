@@ -98,6 +98,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (folder / "rows.jsonl").write_text("\n".join(SAMPLE[:200]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(folder / "prefect"))
+        patch.setattr("infra.local.prefect.PATIENCE", PATIENCE)
         with LocalPrefect() as server:
             environment = {
                 **{name: value for name, value in os.environ.items() if not name.startswith("VERNAL_")},
