@@ -78,8 +78,9 @@ class Server:
         found = self._found(f"/work_pools/{work.pool}")
         if found is None:
             body = {"name": work.pool, "type": work.type, "base_job_template": _template(work)}
-            self._call("POST", "/work_pools/", body)
-            return Change("pool", work.pool, "created")
+            if self._made("/work_pools/", body):
+                return Change("pool", work.pool, "created")
+            return self.pool(work)
         if found["type"] != work.type:
             raise BadInput(
                 "E-PREFECT-POOL",
@@ -92,8 +93,8 @@ class Server:
         """A global concurrency limit; how many it lets in is the operator's matter once it is there."""
         if self._found(f"/v2/concurrency_limits/{name}") is not None:
             return Change("limit", name, "unchanged")
-        self._call("POST", "/v2/concurrency_limits/", {"name": name, "limit": 1, "active": True})
-        return Change("limit", name, "created")
+        made = self._made("/v2/concurrency_limits/", {"name": name, "limit": 1, "active": True})
+        return Change("limit", name, "created" if made else "unchanged")
 
     def bring(self, what: Wanted) -> Iterator[Change]:
         """Deployments and automations made to be as they are wanted."""
@@ -216,6 +217,18 @@ class Server:
                 return None
             raise
         return found
+
+    def _made(self, path: str, body: Plain) -> bool:
+        """Whether we made it; a worker that starts makes its pool as well, and may come first."""
+        import httpx
+
+        try:
+            self._call("POST", path, body)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == 409:
+                return False
+            raise
+        return True
 
     def _call(self, method: Any, path: Any, body: Plain | None = None) -> Any:
         answer = self._client.request(method, path, json=body)

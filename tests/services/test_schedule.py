@@ -60,6 +60,11 @@ class Stack:
         )
         return done.returncode, json.loads(done.stdout) if done.returncode in (0, 3) else done.stderr
 
+    def schedule(self, *arguments: str) -> Any:
+        code, found = self.vernal("schedule", *arguments)
+        assert code == 0, found
+        return found
+
     def call(self, path: str, body: Any) -> Any:
         answer = httpx.post(f"{self.url}{path}", json=body, timeout=60, follow_redirects=True)
         answer.raise_for_status()
@@ -131,26 +136,25 @@ def did(found: dict[str, Any]) -> dict[str, str]:
 
 
 def test_scheduling_again_changes_nothing_and_removing_leaves_nothing(stack: Stack) -> None:
-    code, first = stack.vernal("schedule", stack.recipe(CLOCKS, TRIGGERS))
-    assert code == 0
+    first = stack.schedule(stack.recipe(CLOCKS, TRIGGERS))
     assert set(did(first).values()) == {"created"}
     assert len(first["next"]["retrain/tiny"]) == 3
-    _, again = stack.vernal("schedule", stack.recipe(CLOCKS, TRIGGERS))
+    again = stack.schedule(stack.recipe(CLOCKS, TRIGGERS))
     assert set(did(again).values()) == {"unchanged"}
     assert again["next"] == first["next"]
-    _, fewer = stack.vernal("schedule", stack.recipe())
+    fewer = stack.schedule(stack.recipe())
     assert did(fewer)["retrain/tiny"] == "changed"
     assert did(fewer)["sensor/tiny"] == did(fewer)["vernal tiny: data arrived"] == "removed"
     assert stack.deployment("retrain/tiny")["schedules"] == []
     assert stack.call("/flow_runs/filter", {}) == []
-    _, gone = stack.vernal("schedule", "--remove", "tiny")
+    gone = stack.schedule("--remove", "tiny")
     assert set(did(gone).values()) == {"removed"}
     for what in ("deployments", "automations", "flow_runs"):
         assert stack.call(f"/{what}/filter", {}) == []
 
 
 def test_three_in_the_morning_is_three_in_the_morning_when_the_clocks_change(stack: Stack) -> None:
-    stack.vernal("schedule", stack.recipe(CLOCKS))
+    stack.schedule(stack.recipe(CLOCKS))
     found = stack.deployment("retrain/tiny")
     stack.call(
         f"/deployments/{found['id']}/schedule",
@@ -160,17 +164,17 @@ def test_three_in_the_morning_is_three_in_the_morning_when_the_clocks_change(sta
     asked = {"flow_runs": window, "sort": "EXPECTED_START_TIME_ASC"}
     times = [run["expected_start_time"][:16] for run in stack.call("/flow_runs/filter", asked)]
     assert times == ["2027-03-27T02:00", "2027-03-28T01:00", "2027-03-29T01:00", "2027-03-30T01:00"]
-    stack.vernal("schedule", "--remove", "tiny")
+    stack.schedule("--remove", "tiny")
 
 
 def test_a_bad_value_is_refused_before_there_is_a_run(stack: Stack) -> None:
-    stack.vernal("schedule", stack.recipe())
+    stack.schedule(stack.recipe())
     found = stack.deployment("retrain/tiny")
     given = found["parameters"] | {"recipe": found["parameters"]["recipe"] | {"train": {"epochs": 0}}}
     with pytest.raises(httpx.HTTPStatusError, match="409"):
         stack.call(f"/deployments/{found['id']}/create_flow_run", {"parameters": given})
     assert stack.runs("retrain") == []
-    stack.vernal("schedule", "--remove", "tiny")
+    stack.schedule("--remove", "tiny")
 
 
 def test_fifty_events_are_one_run_the_same_again_none_and_another_row_one(stack: Stack, worker: None) -> None:
@@ -179,7 +183,7 @@ def test_fifty_events_are_one_run_the_same_again_none_and_another_row_one(stack:
             run["state_type"] == "COMPLETED" for run in stack.runs("sensor")
         )
 
-    stack.vernal("schedule", stack.recipe("triggers: {debounce: 10}\n"))
+    stack.schedule(stack.recipe("triggers: {debounce: 10}\n"))
     stack.arrived(50)
     until(lambda: looked(1), "the sensor looked")
     assert len(stack.runs("retrain")) == 1
@@ -197,4 +201,4 @@ def test_fifty_events_are_one_run_the_same_again_none_and_another_row_one(stack:
     until(lambda: looked(looks + 2), "the sensor saw the row")
     assert len(stack.runs("retrain")) == 2
     until(lambda: stack.runs("retrain")[1]["state_type"] == "COMPLETED", "the second run ended")
-    stack.vernal("schedule", "--remove", "tiny")
+    stack.schedule("--remove", "tiny")
