@@ -1,0 +1,81 @@
+"""What happened to a model, told to Prefect: automations start the next flow, people see why.
+
+An event is about the resource `vernal.model.NAME`. Its id follows from what it tells, so the same told twice is one row
+in Prefect's database; whoever acts on an event must bear it twice all the same. Nothing depends on it being heard: the
+ledger is the truth, and what got lost is told again by `reconcile`.
+"""
+
+import logging
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from flows import orchestrator
+from infra.ledger import Decision
+from tasks.errors import Coded
+
+DATA_ARRIVED = "vernal.data.arrived"
+DRIFT_FOUND = "vernal.drift.found"
+DECAY_FOUND = "vernal.decay.found"
+PROMOTED = "vernal.promoted"
+REFUSED = "vernal.refused"
+ROLLED_BACK = "vernal.rolled-back"
+DEPLOYABLE = "vernal.deployable"
+
+FROM_OUTSIDE = (DATA_ARRIVED, DRIFT_FOUND, DECAY_FOUND)  # causes to look; who else tells them harms nobody
+KNOWN = (*FROM_OUTSIDE, PROMOTED, REFUSED, ROLLED_BACK, DEPLOYABLE)
+
+OURS = uuid.uuid5(uuid.NAMESPACE_URL, "vernal.events")
+
+log = logging.getLogger("vernal.events")
+
+
+def resource(model: str) -> dict[str, str]:
+    """What an event about a model is about."""
+    return {"prefect.resource.id": f"vernal.model.{model}", "prefect.resource.name": model}
+
+
+def written(event: str, model: str, payload: dict[str, Any], key: str) -> dict[str, Any]:
+    """The event as `POST /api/events` takes it; of the same event, model and key, the same id."""
+    return {
+        "id": str(uuid.uuid5(OURS, f"{event}\n{model}\n{key}")),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": event,
+        "resource": resource(model),
+        "related": [],
+        "payload": payload,
+    }
+
+
+def send(event: str, model: str, payload: dict[str, Any], key: str) -> str:
+    """Tells the event; its id.
+
+    Raises:
+        BadInput, Unreachable, Denied: as `orchestrator.api`.
+    """
+    told = written(event, model, payload, key)
+    with orchestrator.api() as client:
+        client.request("POST", "/events", json=[told])
+    log.info("told Prefect: %s of %s", event, model)
+    return str(told["id"])
+
+
+def emit(event: str, model: str, payload: dict[str, Any], key: str) -> None:
+    """Tells the event where there is a Prefect server; one that does not listen ends no run."""
+    if not orchestrator.there():
+        return
+    try:
+        send(event, model, payload, key)
+    except Coded as error:
+        log.warning("%s of %s was not heard, `reconcile` will tell it again: %s", event, model, error)
+
+
+def decided(decision: Decision) -> None:
+    """Tells a decision of the ledger: `vernal.promoted`, `vernal.refused` or `vernal.rolled-back`."""
+    payload = {
+        "version": decision.version,
+        "previous": decision.previous,
+        "decision": decision.id,
+        "reasons": list(decision.body.get("reasons", ())),
+    }
+    emit(f"vernal.{decision.kind}", decision.model, payload, str(decision.id))
