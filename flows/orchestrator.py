@@ -1,7 +1,7 @@
 """Prefect's API as we use it: one client, bounded in time, whose errors have codes.
 
-Prefect's own client tries 429, 502 and 503 again and waits for a server that restarts; here for seconds, since who calls
-this either is at a terminal or has something better to do than to wait for a page.
+Prefect's own client tries 429, 502 and 503 again and waits for a server that restarts; here for seconds: who calls this
+is at a terminal, or has better things to do than to wait for a page.
 """
 
 import re
