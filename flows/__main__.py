@@ -38,12 +38,16 @@ def parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="why a version is live, and from what it was made")
     explain.add_argument("model", help="NAME, NAME@champion, NAME@previous or NAME@NUMBER")
     promote = commands.add_parser("promote", help="let a registered version through the gate now, by hand")
-    promote.add_argument("model", help="name of the model")
-    promote.add_argument("version", type=int, help="number of the version")
+    approve = commands.add_parser("approve", help="say yes to a version that passed the gate and waits for a person")
+    refuse = commands.add_parser("refuse", help="say no to a version that passed the gate and waits for a person")
+    for command in (promote, approve, refuse):
+        command.add_argument("model", help="name of the model")
+        command.add_argument("version", type=int, help="number of the version")
     rollback = commands.add_parser("rollback", help="give the champion's place back to the version before")
     rollback.add_argument("model", help="name of the model")
+    reconcile = commands.add_parser("reconcile", help="bring what Prefect and MLflow show back to what was decided")
     doctor = commands.add_parser("doctor", help="is this environment fit: versions, store, database, servers")
-    for command in (explain, promote, rollback, doctor):
+    for command in (explain, promote, approve, refuse, rollback, reconcile, doctor):
         command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return top
 

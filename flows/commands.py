@@ -16,6 +16,7 @@ from infra.local.prefect import LocalPrefect
 from infra.settings import prefect_url, quiet_prefect
 from tasks import recipe
 from tasks.errors import BadInput, Interrupted
+from tasks.records import Verdict
 
 REFUSED = 3
 
@@ -25,15 +26,16 @@ def run(given: argparse.Namespace) -> int:
     what = recipe.load(given.recipe, given.set)
     beside = given.recipe.absolute().parent
     found = plan.walk(what, beside)
-    if not found.finished:
-        _retrain(what, beside)
+    verdict = found.verdict
+    if verdict is None:
+        verdict = _retrain(what, beside)
         found = plan.walk(what, beside)
-    came = outcome.of(what, found)
+    came = outcome.of(what, found, verdict)
     print(outcome.as_json(came) if given.json else outcome.as_text(what, came))
     return 0 if came["verdict"]["promoted"] else REFUSED
 
 
-def _retrain(what: recipe.Recipe, beside: Path) -> None:
+def _retrain(what: recipe.Recipe, beside: Path) -> Verdict:
     _tell()
     with _stoppable(), ExitStack() as stack:
         server = None if prefect_url() else stack.enter_context(LocalPrefect())
@@ -46,7 +48,7 @@ def _retrain(what: recipe.Recipe, beside: Path) -> None:
             own = {PREFECT_API_URL: server.wait(), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
             stack.enter_context(temporary_settings(own))  # it ends with the run, so nobody would miss a heartbeat
             stack.callback(APILogHandler().flush)  # while there is a server to take the last lines
-        retrain(what, str(beside))
+        return retrain(what, str(beside))
 
 
 def _tell() -> None:
@@ -136,7 +138,7 @@ def promote(given: argparse.Namespace) -> int:
     if given.json:
         print(verdict.model_dump_json(indent=1))
     else:
-        outcome = "is live" if verdict.promoted else "was refused; the champion stays"
+        outcome = "is live" if verdict.promoted else "waits" if verdict.pending else "was refused; the champion stays"
         print(f"{verdict.name} version {verdict.version} {outcome}: {'; '.join(verdict.reasons)}")
     return 0 if verdict.promoted else REFUSED
 
@@ -148,6 +150,42 @@ def rollback(given: argparse.Namespace) -> int:
     before, now = aliases.rollback(given.model)
     told = {"name": given.model, "from": before, "champion": now}
     print(json.dumps(told) if given.json else f"{given.model}: version {now} is live again, version {before} is not")
+    return 0
+
+
+def approve(given: argparse.Namespace) -> int:
+    """A person's yes to a version that waits for it."""
+    return _settled(given, approve=True)
+
+
+def refuse(given: argparse.Namespace) -> int:
+    """A person's no."""
+    return _settled(given, approve=False)
+
+
+def _settled(given: argparse.Namespace, *, approve: bool) -> int:
+    from flows import events
+    from tasks.release import approval
+
+    decision = approval.settle(given.model, given.version, approve=approve)
+    events.decided(decision)
+    outcome = "is live" if decision.kind == "promoted" else "was refused; the champion stays"
+    told = {"name": given.model, "version": given.version, "kind": decision.kind, "reasons": decision.body["reasons"]}
+    line = f"{given.model} version {given.version} {outcome}: {'; '.join(told['reasons'])}"
+    print(json.dumps(told, indent=1) if given.json else line)
+    return 0 if decision.kind == "promoted" or not approve else REFUSED
+
+
+def reconcile(given: argparse.Namespace) -> int:
+    """What Prefect and MLflow show, brought back to what the ledger says."""
+    _tell()
+    with _nothing_to_collect():
+        from flows import reconcile as mending
+    done = list(mending.mend())
+    if given.json:
+        print(json.dumps([each._asdict() for each in done], indent=1))
+    else:
+        print("\n".join(f"  {each.what:<18} {each.which:<40} {each.done}" for each in done) or "  nothing to mend")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows import plan, show
+from flows import page, plan, show
 from tasks.data.ingest import ingest
 from tasks.data.tokenise import tokenise
 from tasks.data.validate import validate
@@ -24,17 +24,18 @@ from tasks.release.register import register
 @flow(name="retrain", flow_run_name="{recipe.name}", persist_result=False)
 def retrain(recipe: Recipe, beside: str = ".") -> Verdict:
     """From the recipe's data to a verdict; relative names are looked up in the folder `beside` first."""
-    run_key = plan.walk(recipe, Path(beside)).run_key
+    run = plan.walk(recipe, Path(beside))
     snapshot = ingest(recipe.data, recipe.task, beside)
     checked = validate(snapshot, recipe.task, recipe.data, recipe.rules)
     base = load(recipe.model, beside)
     shards = tokenise(checked, base, recipe.task, recipe.tokens)
     show.data(recipe, snapshot, checked, shards)
-    trained = finetune(base, shards, recipe.task, recipe.train, recipe.name, run_key)
+    trained = finetune(base, shards, recipe.task, recipe.train, recipe.name, run.run_key)
     show.training(recipe, trained)
     bundle = package(trained, shards, checked, recipe.task, recipe.package)
     report = evaluate(bundle, checked, recipe.metric, recipe.exam)
-    version = register(recipe, checked, trained, bundle, report, run_key)
+    version = register(recipe, checked, trained, bundle, report, run.run_key)
     verdict = promote(version, checked, recipe.task, recipe.metric, recipe.gate)
-    show.verdict(recipe, report, version, verdict)
-    return verdict
+    places = page.publish(recipe, plan.follow(run, recipe), verdict, show.here())
+    show.verdict(recipe, report, verdict, places)
+    return show.ended(verdict)

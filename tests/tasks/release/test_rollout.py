@@ -17,13 +17,6 @@ from tasks.release.rollout import rollout
 from tests import makers
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> makers.Made:
-    home = tmp_path_factory.mktemp("rollout") / "home"
-    with makers.at_home(home):
-        return makers.made(home, makers.recipe(train={"epochs": 1, "batch": 16, "max_rows": 16, "precision": "fp32"}))
-
-
 @pytest.fixture(autouse=True)
 def at_home(home: Path, made: makers.Made) -> Iterator[None]:
     """All tests share a home with its registry; each has a model name of its own."""
