@@ -29,8 +29,7 @@ def reconcile() -> State[list[Mended]]:
     """Mends everything once; a table says what."""
     done = list[Mended]()
     try:
-        for each in mend():
-            done.append(each)
+        done.extend(mend())
     finally:
         table = [each._asdict() for each in done] or [Mended("nothing", "", "")._asdict()]
         create_table_artifact(
