@@ -168,7 +168,7 @@ def _settled(given: argparse.Namespace, *, approve: bool) -> int:
     from tasks.release import approval
 
     decision = approval.settle(given.model, given.version, approve=approve)
-    events.decided(decision)
+    events.tell(decision)
     outcome = "is live" if decision.kind == "promoted" else "was refused; the champion stays"
     told = {"name": given.model, "version": given.version, "kind": decision.kind, "reasons": decision.body["reasons"]}
     line = f"{given.model} version {given.version} {outcome}: {'; '.join(told['reasons'])}"

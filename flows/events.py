@@ -5,14 +5,17 @@ in Prefect's database; whoever acts on an event must bear it twice all the same.
 ledger is the truth, and what got lost is told again by `reconcile`.
 """
 
+import json
 import logging
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from flows import orchestrator
-from infra.ledger import Decision
-from tasks.errors import Coded
+from infra.ledger import Decision, Kind, Ledger
+from infra.settings import settings
+from tasks.errors import BadInput, Coded
 
 DATA_ARRIVED = "vernal.data.arrived"
 DRIFT_FOUND = "vernal.drift.found"
@@ -22,8 +25,11 @@ REFUSED = "vernal.refused"
 ROLLED_BACK = "vernal.rolled-back"
 DEPLOYABLE = "vernal.deployable"
 
-FROM_OUTSIDE = (DATA_ARRIVED, DRIFT_FOUND, DECAY_FOUND)  # causes to look; who else tells them harms nobody
-KNOWN = (*FROM_OUTSIDE, PROMOTED, REFUSED, ROLLED_BACK, DEPLOYABLE)
+FROM_OUTSIDE: dict[str, dict[str, Any]] = {  # what anybody may tell, and what its payload has to say
+    DATA_ARRIVED: {},
+    DRIFT_FOUND: {"psi": float},
+    DECAY_FOUND: {"metric": str, "value": float},
+}
 
 OURS = uuid.uuid5(uuid.NAMESPACE_URL, "vernal.events")
 
@@ -45,6 +51,23 @@ def written(event: str, model: str, payload: dict[str, Any], key: str) -> dict[s
         "related": [],
         "payload": payload,
     }
+
+
+def checked(event: str, payload: str) -> dict[str, Any]:
+    """The payload of an event from outside.
+
+    Raises:
+        BadInput: E-EVENT, nobody outside tells this event, or not so.
+    """
+    wanted = FROM_OUTSIDE.get(event)
+    if wanted is None:
+        raise BadInput("E-EVENT", f"{event!r:.80} is not told from outside; wanted {', '.join(FROM_OUTSIDE)}")
+    with suppress(ValueError, TypeError, KeyError):
+        found: dict[str, Any] = json.loads(payload)
+        if isinstance(found, dict) and all(kind(found[key]) == found[key] for key, kind in wanted.items()):
+            return found
+    fields = ", ".join(f"{key} ({kind.__name__})" for key, kind in wanted.items())
+    raise BadInput("E-EVENT", f"payload {payload!r:.80}: wanted a JSON object" + (f" with {fields}" if fields else ""))
 
 
 def send(event: str, model: str, payload: dict[str, Any], key: str) -> str:
@@ -70,7 +93,20 @@ def emit(event: str, model: str, payload: dict[str, Any], key: str) -> None:
         log.warning("%s of %s was not heard, `reconcile` will tell it again: %s", event, model, error)
 
 
-def decided(decision: Decision, hours: int = 0) -> None:
+def decided(model: str, version: int, kind: Kind) -> None:
+    """Tells the ledger's last decision of this kind about a version, as `emit` does."""
+    if not orchestrator.there():
+        return
+    try:
+        decisions = Ledger(settings().ledger_url).decisions(model)
+    except Coded as error:
+        log.warning("the verdict on %s was not told, `reconcile` will tell it: %s", model, error)
+        return
+    for decision in [each for each in decisions if (each.version, each.kind) == (version, kind)][-1:]:
+        tell(decision)
+
+
+def tell(decision: Decision, hours: int = 0) -> None:
     """Tells a decision of the ledger: `vernal.promoted`, `vernal.refused` or `vernal.rolled-back`.
 
     Args:

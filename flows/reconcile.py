@@ -62,7 +62,7 @@ def mend() -> Iterator[Mended]:
 def overdue(model: str) -> Iterator[Mended]:
     """Requests for approval that nobody answered in time."""
     for decision in approval.overdue(model):
-        events.decided(decision)
+        events.tell(decision)
         yield Mended("approval", f"{model} version {decision.version}", "refused: nobody approved it in time")
 
 
@@ -73,5 +73,5 @@ def unheard(model: str) -> Iterator[Mended]:
         return
     age = (datetime.now(UTC) - datetime.fromisoformat(decision.at)).total_seconds()
     if age > GRACE and not events.heard(decision, hours := int(age // AGAIN)):
-        events.decided(decision, hours)
+        events.tell(decision, hours)
         yield Mended("event", f"{model} version {decision.version}", f"vernal.{decision.kind} told again")

@@ -176,7 +176,7 @@ class Registry:
                     break
         return found
 
-    def close(self, run_id: str) -> bool:
+    def kill(self, run_id: str) -> bool:
         """End a run as killed if it is still running; whether it was."""
         with self._sorted():
             if self._client.get_run(run_id).info.status != "RUNNING":

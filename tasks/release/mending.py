@@ -30,7 +30,7 @@ def runs() -> Iterator[Mended]:
     open_ones = there.running()
     alive = Ledger(settings().ledger_url).alive(f"run:{run.key}" for run in open_ones)
     for run in open_ones:
-        if f"run:{run.key}" not in alive and there.close(run.id):
+        if f"run:{run.key}" not in alive and there.kill(run.id):
             yield Mended("MLflow run", f"{run.name} ({run.id[:8]})", "nobody works on it: ended as killed")
 
 
