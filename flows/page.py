@@ -146,7 +146,8 @@ def rows(before: Version | None, run: Plan) -> list[tuple[str, int | None, int]]
     now = run.records["validate"]
     assert isinstance(now, Checked)
     then = explain.lineage(before)["validate"] if before else None
-    return [(split, then.rows[split] if isinstance(then, Checked) else None, now.rows[split]) for split in now.rows]
+    old = then.rows if isinstance(then, Checked) else {}
+    return [(split, old.get(split), now.rows[split]) for split in ("train", "validation", "test")]
 
 
 def description(run: Plan, verdict: Verdict, links: Mapping[str, str]) -> str:
