@@ -5,7 +5,7 @@ Lineage is a walk over the records' `parents`; what changed since the version be
 
 from typing import Any
 
-from infra.ledger import Decision, Ledger, Request
+from infra.ledger import Decision, Ledger, Request, Rollout
 from infra.settings import settings
 from tasks import stages
 from tasks.errors import BadInput
@@ -49,6 +49,7 @@ def explain(reference: str) -> dict[str, Any]:
         "changed": changed(before, version) if before else {},
         "waiting": [_waiting(each) for each in ledger.asked(name) if each.version == version.number],
         "decisions": [_decision(each) for each in decisions if each.version == version.number],
+        "rollouts": [_rollout(each) for each in ledger.rollouts(name) if each.version == version.number],
     }
 
 
@@ -96,7 +97,7 @@ def as_text(page: dict[str, Any]) -> str:
     """The page for people."""
     live = "the champion" if page["champion"] == page["version"] else f"not live (champion is {page['champion']})"
     lines = [f"{page['name']} version {page['version']}: {live}; previous {page['previous'] or 'none'}", ""]
-    for each in page["decisions"]:
+    for each in sorted([*page["decisions"], *page["rollouts"]], key=lambda each: str(each["at"])):
         lines.append(f"  {each['at'][:19]}  {each['kind']}: {each['why']}")
     lines += [f"  waits for approval until {each['until'][:19]}: {each['why']}" for each in page["waiting"]]
     lines += ["", "  made from"]
@@ -127,6 +128,11 @@ def _flat(value: Any, place: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= _flat(inner, f"{place}.{key}".lstrip("."))
     return flat
+
+
+def _rollout(rollout: Rollout) -> dict[str, Any]:
+    why = f"read back, and answered {rollout.body.get('golden')} golden inputs"
+    return {"at": rollout.at, "kind": "deployable", "version": rollout.version, "why": why}
 
 
 def _waiting(asked: Request) -> dict[str, Any]:

@@ -31,18 +31,16 @@ def publish(recipe: Recipe, run: Plan, verdict: Verdict, links: Mapping[str, str
 
     A registry that does not answer ends no run: the page stands in the store.
     """
-    there, places = registry(), dict(links)
+    places = {**links, **_in_registry(verdict)}
+    file = keep(run, write(recipe, run, verdict, places))
+    there = registry()
     try:
-        shown = there.links(verdict.name, verdict.version)
-        places |= {f"MLflow {what}": link for what, link in shown.items()}
-        kept = keep(run, write(recipe, run, verdict, places))
         with stages.workplace("page") as folder:
-            there.artifact(there.run_of(verdict.name, verdict.version), laid_out(kept, folder), "report")
-        there.tag(verdict.name, verdict.version, "vernal.page", kept.digest)
+            there.artifact(there.run_of(verdict.name, verdict.version), laid_out(file, folder), "report")
+        there.tag(verdict.name, verdict.version, "vernal.page", file.digest)
         there.describe(verdict.name, verdict.version, description(run, verdict, places))
     except Coded as error:
         log.warning("the page of this run is not in the registry: %s", error)
-        keep(run, write(recipe, run, verdict, places))
     return places
 
 
@@ -158,6 +156,13 @@ def description(run: Plan, verdict: Verdict, links: Mapping[str, str]) -> str:
     lines += [f"[{what}]({link})" for what, link in links.items() if what != "MLflow version"]
     lines += ["", *(f"- {what}: `{command}`" for what, command in undo(verdict)), "", card]
     return "\n".join(lines)
+
+
+def _in_registry(verdict: Verdict) -> dict[str, str]:
+    try:
+        return {f"MLflow {what}": link for what, link in registry().links(verdict.name, verdict.version).items()}
+    except Coded:
+        return {}
 
 
 def _before(verdict: Verdict) -> Version | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from infra.local import prefect as local
 from infra.local.prefect import LocalPrefect
 from tests.services.browser import look
 
@@ -76,6 +77,7 @@ def ran(mlflow: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(folder / "prefect"))
+        patch.setattr(local, "PATIENCE", 600.0)  # a new database, on a machine that other tests keep busy
         with LocalPrefect() as prefect:
             environment = {
                 **os.environ,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import explain
 from infra.ledger import Decision, Kind, Ledger
 from infra.settings import settings
 from tasks import stages
@@ -57,6 +58,7 @@ def test_a_live_version_is_marked_once_in_the_ledger_and_shown_in_the_registry(m
     marked = rollout.fn("live", version.number, decision.id)
     assert marked
     assert marked.body == {"bundle": made.bundle.digest, "golden": 8}
+    assert "deployable: read back, and answered 8 golden inputs" in explain.as_text(explain.explain("live"))
     registry().tag("live", version.number, "vernal.deployable", "lost")
     assert rollout.fn("live", version.number, decision.id) == marked
     assert ledger().rollouts("live") == [marked]
