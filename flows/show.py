@@ -10,6 +10,7 @@ from prefect.artifacts import (
     create_markdown_artifact,
     create_table_artifact,
 )
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
@@ -74,7 +75,7 @@ def here() -> dict[str, str]:
 def ended(found: Verdict) -> Verdict:
     """The verdict in a state that tells it; who called the flow gets the verdict."""
     names = {"promoted": "Promoted", "refused": "Refused by the gate", "waits for approval": "Waiting for approval"}
-    state = Completed(name=names[page.outcome(found)], message="; ".join(found.reasons), data=found)
+    state: State[Verdict] = Completed(name=names[page.outcome(found)], message="; ".join(found.reasons), data=found)
     return cast(Verdict, state)
 
 

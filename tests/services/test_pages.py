@@ -78,7 +78,9 @@ def ran(mlflow: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(folder / "prefect"))
         patch.setattr(local, "PATIENCE", 600.0)  # a new database, on a machine that other tests keep busy
-        with LocalPrefect() as prefect:
+        server = LocalPrefect()
+        patch.setenv("PREFECT_UI_API_URL", server.url)  # its pages would ask port 4200
+        with server as prefect:
             environment = {
                 **os.environ,
                 "PREFECT_API_URL": prefect.wait(),
