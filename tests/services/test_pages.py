@@ -140,7 +140,9 @@ def test_prefects_pages_show_the_run_its_verdict_and_its_pictures(ran: Ran, albu
     seen = look(f"{pages}/runs/flow-run/{runs[0]['id']}", album / "prefect-run.png", height=1200)
     assert runs[0]["name"] in seen.text
     assert runs[0]["state_name"] in seen.text
-    seen = look(f"{pages}/artifacts/key/quickstart-verdict", album / "prefect-artifact.png", height=1200)
+    of_run = {"artifacts": {"flow_run_id": {"any_": [runs[0]["id"]]}, "key": {"any_": ["quickstart-verdict"]}}}
+    artifact = answer(f"{ran.prefect}/artifacts/filter", of_run)[0]["id"]
+    seen = look(f"{pages}/artifacts/artifact/{artifact}", album / "prefect-artifact.png", height=1200)
     assert f"version {ran.second['version']}" in seen.text
     assert f"{ran.second['verdict']['gain']:+.4f}" in seen.text
     task_runs = answer(f"{ran.prefect}/task_runs/filter", {"flow_runs": {"id": {"any_": [runs[0]["id"]]}}})
