@@ -38,8 +38,11 @@ def parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="why a version is live, and from what it was made")
     explain.add_argument("model", help="NAME, NAME@champion, NAME@previous or NAME@NUMBER")
     promote = commands.add_parser("promote", help="let a registered version through the gate now, by hand")
-    promote.add_argument("model", help="name of the model")
-    promote.add_argument("version", type=int, help="number of the version")
+    approve = commands.add_parser("approve", help="say yes to a version that passed the gate and waits for a person")
+    refuse = commands.add_parser("refuse", help="say no to a version that passed the gate and waits for a person")
+    for command in (promote, approve, refuse):
+        command.add_argument("model", help="name of the model")
+        command.add_argument("version", type=int, help="number of the version")
     rollback = commands.add_parser("rollback", help="give the champion's place back to the version before")
     rollback.add_argument("model", help="name of the model")
     schedule = commands.add_parser("schedule", help="recipes as Prefect deployments: schedules, triggers, automations")
@@ -49,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     emit.add_argument("event", help="vernal.data.arrived, vernal.drift.found or vernal.decay.found")
     emit.add_argument("model", help="name of the model")
     emit.add_argument("--payload", default="{}", metavar="JSON", help="what is known of it, as a JSON object")
+    reconcile = commands.add_parser("reconcile", help="bring what Prefect and MLflow show back to what was decided")
     doctor = commands.add_parser("doctor", help="is this environment fit: versions, store, database, servers")
     up = commands.add_parser(
         "up",
@@ -56,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     down = commands.add_parser("down", help="end the local stack; its data stay")
     status = commands.add_parser("status", help="each part of the local stack: state, address, memory, restarts")
-    for command in (explain, promote, rollback, schedule, emit, doctor, up, down, status):
+    for command in (explain, promote, approve, refuse, rollback, schedule, emit, reconcile, doctor, up, down, status):
         command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return top
 

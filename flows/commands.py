@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from flows import events, outcome, plan
 from infra.local.prefect import LocalPrefect
 from infra.settings import prefect_url, quiet_prefect
 from tasks import recipe
 from tasks.errors import BadInput, Interrupted, Unreachable
+from tasks.records import Verdict
 
 REFUSED = 3
 
@@ -26,22 +28,23 @@ def run(given: argparse.Namespace) -> int:
     what = recipe.load(given.recipe, given.set)
     beside = given.recipe.absolute().parent
     found = plan.walk(what, beside)
-    if not found.finished:
-        _retrain(what, beside, found.run_key)
+    verdict = found.verdict
+    if verdict is None:
+        verdict = _retrain(what, beside, found.run_key)
         found = plan.walk(what, beside)
-    came = outcome.of(what, found)
+    came = outcome.of(what, found, verdict)
     print(outcome.as_json(came) if given.json else outcome.as_text(what, came))
     return 0 if came["verdict"]["promoted"] else REFUSED
 
 
-def _retrain(what: recipe.Recipe, beside: Path, run_key: str) -> None:
+def _retrain(what: recipe.Recipe, beside: Path, run_key: str) -> Verdict:
     from flows.deployments import HEARTBEAT, TAG
     from flows.turn import alone
 
     _tell()
     with _stoppable(), alone(run_key), ExitStack() as stack:
-        if plan.walk(what, beside).finished:
-            return  # by another, while we waited
+        if done := plan.walk(what, beside).verdict:
+            return done  # by another, while we waited
         server = None if prefect_url() else stack.enter_context(LocalPrefect())
         with _nothing_to_collect():
             from prefect import tags
@@ -56,7 +59,7 @@ def _retrain(what: recipe.Recipe, beside: Path, run_key: str) -> None:
         elif PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value():  # as often as the server's automation expects
             stack.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: HEARTBEAT}))
         with tags(TAG, what.name):
-            retrain(what, str(beside))
+            return cast(Verdict, retrain(what, str(beside)))  # Prefect unpacks the state that it returns
 
 
 def _tell() -> None:
@@ -143,11 +146,12 @@ def promote(given: argparse.Namespace) -> int:
     from tasks.release import promote as gate
 
     verdict = gate.by_hand(given.model, given.version)
-    events.decided(verdict.name, verdict.version, "promoted" if verdict.promoted else "refused")
+    if not verdict.pending:
+        events.decided(verdict.name, verdict.version, "promoted" if verdict.promoted else "refused")
     if given.json:
         print(verdict.model_dump_json(indent=1))
     else:
-        outcome = "is live" if verdict.promoted else "was refused; the champion stays"
+        outcome = "is live" if verdict.promoted else "waits" if verdict.pending else "was refused; the champion stays"
         print(f"{verdict.name} version {verdict.version} {outcome}: {'; '.join(verdict.reasons)}")
     return 0 if verdict.promoted else REFUSED
 
@@ -160,6 +164,41 @@ def rollback(given: argparse.Namespace) -> int:
     events.decided(given.model, now, "rolled-back")
     told = {"name": given.model, "from": before, "champion": now}
     print(json.dumps(told) if given.json else f"{given.model}: version {now} is live again, version {before} is not")
+    return 0
+
+
+def approve(given: argparse.Namespace) -> int:
+    """A person's yes to a version that waits for it."""
+    return _settled(given, approve=True)
+
+
+def refuse(given: argparse.Namespace) -> int:
+    """A person's no."""
+    return _settled(given, approve=False)
+
+
+def _settled(given: argparse.Namespace, *, approve: bool) -> int:
+    from tasks.release import approval
+
+    decision = approval.settle(given.model, given.version, approve=approve)
+    events.tell(decision)
+    outcome = "is live" if decision.kind == "promoted" else "was refused; the champion stays"
+    told = {"name": given.model, "version": given.version, "kind": decision.kind, "reasons": decision.body["reasons"]}
+    line = f"{given.model} version {given.version} {outcome}: {'; '.join(told['reasons'])}"
+    print(json.dumps(told, indent=1) if given.json else line)
+    return 0 if decision.kind == "promoted" or not approve else REFUSED
+
+
+def reconcile(given: argparse.Namespace) -> int:
+    """What Prefect and MLflow show, brought back to what the ledger says."""
+    _tell()
+    with _nothing_to_collect():
+        from flows import reconcile as mending
+    done = list(mending.mend())
+    if given.json:
+        print(json.dumps([each._asdict() for each in done], indent=1))
+    else:
+        print("\n".join(f"  {each.what:<18} {each.which:<40} {each.done}" for each in done) or "  nothing to mend")
     return 0
 
 

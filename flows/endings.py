@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import TypeAdapter
 
-from flows import events, plan
+from flows import events, page, plan
 from infra.ledger import Kind
 from infra.registry import Status
 from tasks.errors import Coded
@@ -50,8 +50,10 @@ def reused(verdict: Verdict) -> State[Verdict]:
 
 def judged(verdict: Verdict) -> State[Verdict]:
     """The end of a run that came to a verdict; others hear of it."""
+    if verdict.pending:
+        return Completed(name="Waiting for approval", message=_said(verdict), data=verdict)
     events.decided(verdict.name, verdict.version, kind(verdict))
-    name = "Completed" if verdict.promoted else "Refused by the gate"
+    name = "Promoted" if verdict.promoted else "Refused by the gate"
     return Completed(name=name, message=_said(verdict), data=verdict)
 
 
@@ -72,5 +74,4 @@ def close(flow: Any, flow_run: Any, state: State[Any]) -> None:
 
 
 def _said(verdict: Verdict) -> str:
-    live = "is live" if verdict.promoted else "was refused; the champion stays"
-    return f"{verdict.name} version {verdict.version} {live}: {'; '.join(verdict.reasons)}"
+    return f"{verdict.name} version {verdict.version} {page.outcome(verdict)}: {'; '.join(verdict.reasons)}"

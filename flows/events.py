@@ -106,12 +106,32 @@ def decided(model: str, version: int, kind: Kind) -> None:
         tell(decision)
 
 
-def tell(decision: Decision) -> None:
-    """Tells a decision of the ledger: `vernal.promoted`, `vernal.refused` or `vernal.rolled-back`."""
+def tell(decision: Decision, hours: int = 0) -> None:
+    """Tells a decision of the ledger: `vernal.promoted`, `vernal.refused` or `vernal.rolled-back`.
+
+    Args:
+        hours: how old the decision is, where it is told again because nobody acted upon it.
+    """
     payload = {
         "version": decision.version,
         "previous": decision.previous,
         "decision": decision.id,
         "reasons": list(decision.body.get("reasons", ())),
     }
-    emit(f"vernal.{decision.kind}", decision.model, payload, str(decision.id))
+    emit(f"vernal.{decision.kind}", decision.model, payload, _key(decision, hours))
+
+
+def heard(decision: Decision, hours: int) -> bool:
+    """Whether Prefect knows the event of a decision that is so many hours old.
+
+    Raises:
+        BadInput, Unreachable, Denied: as `orchestrator.api`.
+    """
+    known = written(f"vernal.{decision.kind}", decision.model, {}, _key(decision, hours))["id"]
+    with orchestrator.api() as client:
+        found = client.request("POST", "/events/filter", json={"filter": {"id": {"id": [known]}}})
+    return bool(found.json()["events"])
+
+
+def _key(decision: Decision, hours: int) -> str:
+    return f"{decision.id} after {hours} h" if hours else str(decision.id)

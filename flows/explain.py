@@ -5,7 +5,7 @@ Lineage is a walk over the records' `parents`; what changed since the version be
 
 from typing import Any
 
-from infra.ledger import Decision, Ledger
+from infra.ledger import Decision, Ledger, Request, Rollout
 from infra.settings import settings
 from tasks import stages
 from tasks.errors import BadInput
@@ -41,14 +41,26 @@ def explain(reference: str) -> dict[str, Any]:
         "previous": aliases["previous"],
         "versions": numbers,
         "lineage": {verb: record.digest for verb, record in made_from.items()},
-        "inputs": made_from["ingest"].inputs if isinstance(made_from["ingest"], Snapshot) else {},
-        "computed": made_from["finetune"].computed if isinstance(made_from["finetune"], Checkpoint) else "",
+        "inputs": inputs(made_from["ingest"]),
+        "computed": computed(made_from["finetune"]),
         "rows": made_from["validate"].rows if isinstance(made_from["validate"], Checked) else {},
         "scores": made_from["evaluate"].scores if isinstance(made_from["evaluate"], Report) else {},
         "compared_with": before.number if before else None,
         "changed": changed(before, version) if before else {},
+        "waiting": [_waiting(each) for each in ledger.asked(name) if each.version == version.number],
         "decisions": [_decision(each) for each in decisions if each.version == version.number],
+        "rollouts": [_rollout(each) for each in ledger.rollouts(name) if each.version == version.number],
     }
+
+
+def inputs(snapshot: Record) -> dict[str, str]:
+    """The source files of a Snapshot with their fingerprints."""
+    return snapshot.inputs if isinstance(snapshot, Snapshot) else {}
+
+
+def computed(trained: Record) -> str:
+    """How a Checkpoint was computed."""
+    return trained.computed if isinstance(trained, Checkpoint) else ""
 
 
 def lineage(version: Version) -> dict[str, Record]:
@@ -71,10 +83,9 @@ def changed(before: Version, after: Version) -> dict[str, Any]:
         for verb in ROWS
         if old[verb].digest != new[verb].digest
     }
-    inputs: list[str] = []
-    if isinstance(a := old["ingest"], Snapshot) and isinstance(b := new["ingest"], Snapshot):
-        inputs = sorted(name for name in {*a.inputs, *b.inputs} if a.inputs.get(name) != b.inputs.get(name))
-    return {"digests": digests, "inputs": inputs, "dials": _dials(recipe_of(before), recipe_of(after))}
+    a, b = inputs(old["ingest"]), inputs(new["ingest"])
+    files = sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
+    return {"digests": digests, "inputs": files, "dials": _dials(recipe_of(before), recipe_of(after))}
 
 
 def recipe_of(version: Version) -> Recipe:
@@ -86,8 +97,9 @@ def as_text(page: dict[str, Any]) -> str:
     """The page for people."""
     live = "the champion" if page["champion"] == page["version"] else f"not live (champion is {page['champion']})"
     lines = [f"{page['name']} version {page['version']}: {live}; previous {page['previous'] or 'none'}", ""]
-    for each in page["decisions"]:
+    for each in sorted([*page["decisions"], *page["rollouts"]], key=lambda each: str(each["at"])):
         lines.append(f"  {each['at'][:19]}  {each['kind']}: {each['why']}")
+    lines += [f"  waits for approval until {each['until'][:19]}: {each['why']}" for each in page["waiting"]]
     lines += ["", "  made from"]
     changed_digests = page["changed"].get("digests", {})
     for verb, digest in page["lineage"].items():
@@ -116,6 +128,15 @@ def _flat(value: Any, place: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= _flat(inner, f"{place}.{key}".lstrip("."))
     return flat
+
+
+def _rollout(rollout: Rollout) -> dict[str, Any]:
+    why = f"read back, and answered {rollout.body.get('golden')} golden inputs"
+    return {"at": rollout.at, "kind": "deployable", "version": rollout.version, "why": why}
+
+
+def _waiting(asked: Request) -> dict[str, Any]:
+    return {"until": asked.body["until"], "why": "; ".join(asked.body["verdict"]["reasons"])}
 
 
 def _decision(decision: Decision) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flows import page
 from flows.plan import VERBS, Plan
 from infra.ledger import Ledger
 from infra.settings import settings
@@ -12,29 +13,29 @@ from tasks.recipe import Recipe
 from tasks.records import Report, Verdict, Version
 
 
-def of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+def of(recipe: Recipe, plan: Plan, verdict: Verdict) -> dict[str, Any]:
     """Everything that `vernal run --json` prints of a finished run."""
-    report, version, verdict = (plan.records[verb] for verb in ("evaluate", "register", "promote"))
+    report, version = (plan.records[verb] for verb in ("evaluate", "register"))
     assert isinstance(report, Report)
     assert isinstance(version, Version)
-    assert isinstance(verdict, Verdict)
+    told = verdict.model_dump(mode="json", include={"promoted", "metric", "gain", "low", "high", "reasons"})
     return {
         "run_key": plan.run_key,
         "recipe": recipe.digest,
-        "stages": {verb: _stage(plan, verb) for verb in VERBS},
+        "stages": {verb: _stage(plan, verb) for verb in VERBS if verb in plan.records},
         "scores": report.scores,
         "rows": report.rows,
         "version": version.number,
-        "verdict": verdict.model_dump(mode="json", include={"promoted", "metric", "gain", "low", "high", "reasons"}),
+        "verdict": {**told, "pending": verdict.pending},
         "champion": Ledger(settings().ledger_url).champion(recipe.name),
-        "report": str(laid_out(recipe.name, version.number, report)),
+        "report": str(laid_out(recipe, plan, verdict)),
     }
 
 
-def laid_out(name: str, number: int, report: Report) -> Path:
-    """The report's page as a file that can be opened."""
-    folder = settings().home.absolute() / "reports" / name / str(number)
-    return stages.checkout({"report.html": report.files["report.html"]}, folder) / "report.html"
+def laid_out(recipe: Recipe, plan: Plan, verdict: Verdict) -> Path:
+    """The page of the run as a file that can be opened."""
+    folder = settings().home.absolute() / "reports" / recipe.name / str(verdict.version)
+    return page.laid_out(page.kept(plan) or page.keep(plan, page.write(recipe, plan, verdict, {})), folder)
 
 
 def _stage(plan: Plan, verb: str) -> dict[str, Any]:
@@ -55,7 +56,9 @@ def as_text(recipe: Recipe, outcome: dict[str, Any]) -> str:
     verdict = outcome["verdict"]
     scores = "  ".join(f"{name} {outcome['scores'][name]:.4f}" for name in recipe.problem.metrics[:2])
     decision = "is live" if verdict["promoted"] else f"was refused; version {outcome['champion']} stays live"
-    if verdict["promoted"] and outcome["champion"] != outcome["version"]:
+    if verdict["pending"]:
+        decision = "passed the gate and is not live yet"
+    elif verdict["promoted"] and outcome["champion"] != outcome["version"]:
         decision = f"was promoted then; version {outcome['champion']} is live now"
     lines += [
         "",

@@ -28,6 +28,7 @@ class Plan:
     run_key: Digest
     base: bases.Base
     parts: list[sources.Part]
+    source: Digest  # of the rows' files, as they were when the walk began
     keys: dict[str, stages.Key[Any]] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
 
@@ -73,9 +74,13 @@ def walk(recipe: Recipe, beside: Path) -> Plan:
     if config := config_of(recipe, own):
         fits.require(recipe.problem, recipe.task, config)
     source, model = sources.fingerprint(parts), own.fingerprint
-    plan = Plan(digest_of([recipe.digest, source, model]), own, parts)
-    task = recipe.task
-    snapshot = plan.find(stages.ingest(source, task, recipe.data))
+    return follow(Plan(digest_of([recipe.digest, source, model]), own, parts, source), recipe)
+
+
+def follow(plan: Plan, recipe: Recipe) -> Plan:
+    """The plan with every stage that is there by now; of the same source and base, whatever stands there now."""
+    task, model = recipe.task, plan.base.fingerprint
+    snapshot = plan.find(stages.ingest(plan.source, task, recipe.data))
     checked = plan.find(stages.validate(snapshot, task, recipe.data, recipe.rules)) if snapshot else None
     base = plan.find(stages.load(model, recipe.model))
     if not (checked and base):

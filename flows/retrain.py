@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 
-from flows import endings, plan, show
+from flows import endings, page, plan, show
 from flows.turn import alone, on_gpu
 from tasks.data.ingest import ingest
 from tasks.data.tokenise import tokenise
@@ -40,10 +40,10 @@ def retrain(recipe: Received, beside: str = ".") -> State[Verdict]:
         found = plan.walk(recipe, Path(beside))
         if found.finished and found.verdict:
             return endings.reused(found.verdict)
-        return endings.judged(whole_way(recipe, beside, run_key))
+        return endings.judged(whole_way(recipe, beside, found))
 
 
-def whole_way(recipe: Recipe, beside: str, run_key: str) -> Verdict:
+def whole_way(recipe: Recipe, beside: str, run: plan.Plan) -> Verdict:
     """Every task in turn."""
     snapshot = ingest(recipe.data, recipe.task, beside)
     checked = validate(snapshot, recipe.task, recipe.data, recipe.rules)
@@ -51,11 +51,12 @@ def whole_way(recipe: Recipe, beside: str, run_key: str) -> Verdict:
     shards = tokenise(checked, base, recipe.task, recipe.tokens)
     show.data(recipe, snapshot, checked, shards)
     with on_gpu():
-        trained = finetune(base, shards, recipe.task, recipe.train, recipe.name, run_key)
+        trained = finetune(base, shards, recipe.task, recipe.train, recipe.name, run.run_key)
     show.training(recipe, trained)
     bundle = package(trained, shards, checked, recipe.task, recipe.package)
     report = evaluate(bundle, checked, recipe.metric, recipe.exam)
-    version = register(recipe, checked, trained, bundle, report, run_key)
+    version = register(recipe, checked, trained, bundle, report, run.run_key)
     verdict = promote(version, checked, recipe.task, recipe.metric, recipe.gate)
-    show.verdict(recipe, report, version, verdict)
+    places = page.publish(recipe, plan.follow(run, recipe), verdict, show.here())
+    show.verdict(recipe, report, verdict, places)
     return verdict

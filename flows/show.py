@@ -1,12 +1,21 @@
 """What Prefect's pages show of a run: tables of data and training, the verdict with a picture of the exam."""
 
 import base64
+from collections.abc import Mapping
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+from prefect.runtime import flow_run
 
+from flows import page
+from infra.settings import prefect_url
 from tasks import stages
 from tasks.recipe import Recipe
-from tasks.records import Checked, Checkpoint, Report, Shards, Snapshot, Verdict, Version
+from tasks.records import Checked, Checkpoint, Report, Shards, Snapshot, Verdict
 
 
 def data(recipe: Recipe, snapshot: Snapshot, checked: Checked, shards: Shards) -> None:
@@ -32,20 +41,32 @@ def training(recipe: Recipe, trained: Checkpoint) -> None:
     create_table_artifact(key=_key(recipe, "training"), table=table, description=about)
 
 
-def verdict(recipe: Recipe, report: Report, version: Version, found: Verdict) -> None:
-    """The decision with its reasons, and a picture of the exam."""
-    outcome = "is live" if found.promoted else "was refused; the champion stays"
-    lines = [f"# {found.name} version {found.version} {outcome}", *(f"- {each}" for each in found.reasons), ""]
-    lines += ["| metric | test |", "|---|---:|"]
+def verdict(recipe: Recipe, report: Report, found: Verdict, places: Mapping[str, str]) -> None:
+    """The decision with its reasons, what can be done about it and where to look; and a picture of the exam."""
+    lines = [f"# {found.name} version {found.version}: {page.outcome(found)}", *(f"- {each}" for each in found.reasons)]
+    lines += ["", "| metric | test |", "|---|---:|"]
     lines += [f"| {name} | {value:.4f} |" for name, value in report.scores.items()]
+    lines += ["", *(f"- {what}: `{command}`" for what, command in page.undo(found))]
+    lines += ["", *(f"- [{what}]({link})" for what, link in places.items())]
     create_markdown_artifact(key=_key(recipe, "verdict"), markdown="\n".join(lines), description=str(found.reasons[0]))
-    name = next(name for name in ("confusion.png", "scatter.png", "rows.png") if name in report.files)
-    picture = base64.b64encode(stages.artifacts().read(report.files[name].digest)).decode()
-    create_image_artifact(
-        key=_key(recipe, name.removesuffix(".png")),
-        image_url=f"data:image/png;base64,{picture}",
-        description=f"version {version.number}",
-    )
+    if "MLflow files" in places:
+        about = (
+            "what changed, why it is live or not, what it cost, how to undo it: `report/run.html` of the run's files"
+        )
+        create_link_artifact(key=_key(recipe, "report"), link=places["MLflow files"], description=about)
+    for name in ("confusion.png", "scatter.png", "rows.png", "calibration.png"):
+        if name in report.files:
+            picture = base64.b64encode(stages.artifacts().read(report.files[name].digest)).decode()
+            create_image_artifact(
+                key=_key(recipe, name.removesuffix(".png")),
+                image_url=f"data:image/png;base64,{picture}",
+                description=f"version {found.version}",
+            )
+
+
+def here() -> dict[str, str]:
+    """The page of this run, where its server stays when the run has ended."""
+    return {"Prefect run": str(flow_run.ui_url)} if prefect_url() and flow_run.ui_url else {}
 
 
 def _key(recipe: Recipe, what: str) -> str:

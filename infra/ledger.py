@@ -1,9 +1,10 @@
 """Leases, decisions and causes: the one place where "exactly once" is kept. The only SQL of the project.
 
-Three tables. `leases` says who may act on a name, under an epoch that grows with every new holder. `decisions` says
-what went live, appended in the transaction that also proves that the lease is still held; rows are never changed, and
-the database itself refuses to. A holder that was paused, overtaken and woken is stopped at that point (fencing).
-`causes` says why runs were started, each cause once, and is appended to in the same way.
+`leases` says who may act on a name, under an epoch that grows with every new holder. `decisions` says what went live,
+`requests` which version waits for a person's word, `rollouts` which decision's version was read back and may be served:
+each row is appended in the transaction that also proves that the lease is still held; rows are never changed, and the
+database itself refuses to. A holder that was paused, overtaken and woken is stopped at that point (fencing).
+`causes` says why runs were started, each cause once, and is appended to in the same way, without a lease.
 
 A lease ends when its holder has not been seen to renew it for `EXPIRY` seconds of the observer's own monotonic clock:
 wall clocks of two machines are never compared. The price: a killed holder keeps others waiting for 10 s.
@@ -18,7 +19,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,6 +90,31 @@ DECISIONS = Table(
     sqlite_autoincrement=True,
 )
 
+REQUESTS = Table(
+    "requests",
+    TABLES,
+    Column("id", Integer, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("model", String(200), nullable=False, index=True),
+    Column("version", Integer, nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("model", "key"),
+    sqlite_autoincrement=True,
+)
+ROLLOUTS = Table(
+    "rollouts",
+    TABLES,
+    Column("id", Integer, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("model", String(200), nullable=False, index=True),
+    Column("version", Integer, nullable=False),
+    Column("decision", Integer, nullable=False, unique=True),
+    Column("epoch", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
 CAUSES = Table(
     "causes",
     TABLES,
@@ -101,7 +127,7 @@ CAUSES = Table(
     sqlite_autoincrement=True,
 )
 
-for table in (DECISIONS.name, CAUSES.name):
+for table in (DECISIONS.name, REQUESTS.name, ROLLOUTS.name, CAUSES.name):
     for verb in ("UPDATE", "DELETE"):
         trigger = DDL(  # type: ignore[no-untyped-call]
             f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
@@ -138,6 +164,32 @@ class Decision:
     previous: int | None
     kind: Kind
     key: str
+    epoch: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A version that waits for a person's word."""
+
+    id: int
+    at: str
+    model: str
+    version: int
+    key: str
+    epoch: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The version of a live decision, read back and found to be the one that was examined."""
+
+    id: int
+    at: str
+    model: str
+    version: int
+    decision: int
     epoch: int
     body: dict[str, Any]
 
@@ -188,15 +240,13 @@ class Ledger:
 
         One lease name per model keeps `previous` true. Raises E-FENCED when somebody else took the lease.
         """
-        text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        with self._write() as connection:
-            if connection.execute(_held(lease).values(beat=LEASES.c.beat + 1)).rowcount == 0:
-                raise self._fenced(lease, connection)
+        text = _text(body)
+        with self._under(lease) as connection:
             same = (DECISIONS.c.model == model, DECISIONS.c.key == key, DECISIONS.c.kind == kind)
             if row := connection.execute(select(DECISIONS).where(*same)).mappings().first():
                 return _decision(row)
             values = {
-                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "at": _now(),
                 "model": model,
                 "version": version,
                 "previous": connection.scalar(_champion(model)),
@@ -207,6 +257,72 @@ class Ledger:
             }
             connection.execute(insert(DECISIONS).values(values))
             return _decision(connection.execute(select(DECISIONS).where(*same)).mappings().one())
+
+    def ask(self, lease: Lease, *, model: str, version: int, key: str, body: dict[str, Any]) -> Request:
+        """Append a request for a person's word, if `lease` is still held; the same (model, key) again returns the row
+        there is. Raises E-FENCED when somebody else took the lease."""
+        values = {"at": _now(), "model": model, "version": version, "key": key, "epoch": lease.epoch}
+        with self._under(lease) as connection:
+            same = select(REQUESTS).where(REQUESTS.c.model == model, REQUESTS.c.key == key)
+            if connection.execute(same).first() is None:
+                connection.execute(insert(REQUESTS).values(**values, body=_text(body)))
+            return Request(**_read_body(connection.execute(same).mappings().one()))
+
+    def asked(self, model: str) -> list[Request]:
+        """The requests about `model` that nobody has decided yet, oldest first."""
+        decided = select(DECISIONS.c.key).where(DECISIONS.c.model == model)
+        query = select(REQUESTS).where(REQUESTS.c.model == model, REQUESTS.c.key.not_in(decided))
+        with self._read() as connection:
+            return [Request(**_read_body(row)) for row in connection.execute(query.order_by(REQUESTS.c.id)).mappings()]
+
+    def roll_out(self, lease: Lease, decision: Decision, body: dict[str, Any]) -> Rollout | None:
+        """Mark what `decision` made the champion as deployable, if `lease` is still held: once, then the row there is.
+
+        None: a later decision took its place before it was marked. Raises E-FENCED when somebody else took the lease.
+        """
+        values = {"at": _now(), "model": decision.model, "version": decision.version, "decision": decision.id}
+        with self._under(lease) as connection:
+            same = select(ROLLOUTS).where(ROLLOUTS.c.decision == decision.id)
+            if connection.execute(same).first() is None:
+                if connection.scalar(_newest(DECISIONS.c.id, decision.model)) != decision.id:
+                    return None
+                connection.execute(insert(ROLLOUTS).values(**values, epoch=lease.epoch, body=_text(body)))
+            return Rollout(**_read_body(connection.execute(same).mappings().one()))
+
+    def rollouts(self, model: str) -> list[Rollout]:
+        """All decisions about `model` whose versions were marked as deployable, oldest first."""
+        query = select(ROLLOUTS).where(ROLLOUTS.c.model == model).order_by(ROLLOUTS.c.id)
+        with self._read() as connection:
+            return [Rollout(**_read_body(row)) for row in connection.execute(query).mappings()]
+
+    def live(self, model: str) -> Decision | None:
+        """The decision that made the champion; None: there was none yet."""
+        query = select(DECISIONS).where(DECISIONS.c.id == _newest(DECISIONS.c.id, model).scalar_subquery())
+        with self._read() as connection:
+            row = connection.execute(query).mappings().first()
+            return _decision(row) if row else None
+
+    def alive(self, names: Iterable[str]) -> set[str]:
+        """Those of `names` whose lease somebody holds and renews; takes none, and watches for `EXPIRY` seconds at most.
+
+        A holder is alive when its row changes while it is watched: no clock but our own is asked.
+        """
+        wanted, living = set(names), set[str]()
+        seen = self._beats(wanted)
+        until = time.monotonic() + self._expiry
+        while (unsure := seen.keys() - living) and time.monotonic() < until:
+            time.sleep(self._expiry / 20)
+            now = self._beats(unsure)
+            living |= {name for name in now if now[name] != seen[name]}
+            seen = {name: row for name, row in seen.items() if name in living or name in now}
+        return living
+
+    def _beats(self, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Epoch and beat of the leases that somebody holds."""
+        columns = (LEASES.c.name, LEASES.c.epoch, LEASES.c.beat)
+        with self._read() as connection:
+            held = connection.execute(select(*columns).where(LEASES.c.name.in_(list(names)), LEASES.c.holder != ""))
+            return {name: (epoch, beat) for name, epoch, beat in held}
 
     def decisions(self, model: str) -> list[Decision]:
         """All decisions about `model`, oldest first."""
@@ -226,16 +342,15 @@ class Ledger:
             return connection.scalar(query.where(DECISIONS.c.version != query.correlate(None).scalar_subquery()))
 
     def models(self) -> list[str]:
-        """Names that were ever decided about, sorted."""
+        """Names that were ever decided about, or wait for it, sorted."""
         with self._read() as connection:
-            return sorted(connection.scalars(select(DECISIONS.c.model).distinct()))
+            return sorted(connection.scalars(select(DECISIONS.c.model).union(select(REQUESTS.c.model))))
 
     def note(self, model: str, key: str, body: dict[str, Any]) -> Cause:
         """Append a cause; the same (model, key) again returns the row there is."""
-        text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        values = {"model": model, "key": key, "at": _now(), "body": _text(body)}
         with suppress(IntegrityError), self._write() as connection:  # it was noted before
-            connection.execute(insert(CAUSES).values(model=model, key=key, at=at, body=text))
+            connection.execute(insert(CAUSES).values(values))
         with self._read() as connection:
             query = select(CAUSES).where(CAUSES.c.model == model, CAUSES.c.key == key)
             return _cause(connection.execute(query).mappings().one())
@@ -321,6 +436,14 @@ class Ledger:
         with self._sorted(), self._engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def _under(self, lease: Lease) -> Iterator[Connection]:
+        """A transaction in which `lease` is held, or E-FENCED."""
+        with self._write() as connection:
+            if connection.execute(_held(lease).values(beat=LEASES.c.beat + 1)).rowcount == 0:
+                raise self._fenced(lease, connection)
+            yield connection
+
     @cached_property
     def _engine(self) -> Engine:
         try:
@@ -392,16 +515,33 @@ def _held(lease: Lease) -> Any:
 
 
 def _champion(model: str) -> Select[tuple[int]]:
+    return _newest(DECISIONS.c.version, model)
+
+
+def _newest(column: Any, model: str) -> Select[tuple[int]]:
+    """A column of the newest decision that made a version champion."""
     live = (DECISIONS.c.model == model, DECISIONS.c.kind.in_(LIVE))
-    return select(DECISIONS.c.version).where(*live).order_by(DECISIONS.c.id.desc()).limit(1)
+    return select(column).where(*live).order_by(DECISIONS.c.id.desc()).limit(1)
 
 
 def _decision(row: RowMapping) -> Decision:
-    return Decision(**{**row, "body": json.loads(row["body"])})
+    return Decision(**_read_body(row))
+
+
+def _read_body(row: RowMapping) -> dict[str, Any]:
+    return {**row, "body": json.loads(row["body"])}
+
+
+def _text(body: dict[str, Any]) -> str:
+    return json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _cause(row: RowMapping) -> Cause:
-    return Cause(**{**row, "body": json.loads(row["body"])})
+    return Cause(**_read_body(row))
 
 
 def _line(error: object) -> str:

@@ -10,6 +10,7 @@ A version is a whole MLflow model: the bundle plus the script `infra/endpoint/py
 bundle lies in MLflow's artifacts as well as in our store.
 """
 
+import json
 import os
 import re
 import tempfile
@@ -35,6 +36,8 @@ SCRIPT = Path(__file__).parent / "endpoint" / "pyfunc.py"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")  # what a bundle needs beside Vernal
 POINTS = 1000  # metric points that MLflow takes in one call
 PARAMS = 100  # parameters that it takes in one call
+DIGEST = 36  # characters that it keeps of a dataset's digest
+DESCRIPTION = 5000  # characters that it keeps of what is said of a version
 LENGTH = 6000  # characters of a parameter's value that it keeps
 PATIENCE = 10.0  # seconds that a server may take for its first answer
 BELOW = {"sqlalchemy", "alembic", "requests", "urllib3", "botocore", "boto3"}  # whose errors MLflow lets through
@@ -58,6 +61,14 @@ class Found(NamedTuple):
     number: int
     source: str
     made: int  # Unix time in milliseconds
+
+
+class Running(NamedTuple):
+    """A run of ours that MLflow takes for unfinished."""
+
+    id: str
+    name: str
+    key: str
 
 
 class Registry:
@@ -116,6 +127,62 @@ class Registry:
         """Close a run."""
         with self._sorted():
             self._client.set_terminated(run_id, status)
+
+    def dataset(self, run_id: str, name: str, digest: str, about: Mapping[str, Any]) -> None:
+        """Record which data a run was trained on; the same again counts once."""
+        with self._sorted():
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            told = json.dumps({"digest": digest, **about})
+            short = digest.removeprefix("sha256:")[:DIGEST]
+            data = Dataset(name=name, digest=short, source_type="vernal", source=told, profile=told)
+            inputs = [DatasetInput(data, [InputTag("mlflow.data.context", "training")])]
+            self._client.log_inputs(run_id, inputs)
+
+    def run_of(self, name: str, number: int) -> str:
+        """Id of the run that a version was made by."""
+        _allowed(name, NAME)
+        with self._sorted():
+            return str(self._client.get_model_version(name, str(number)).run_id)
+
+    def describe(self, name: str, number: int, text: str) -> None:
+        """Write what a version's page says of it, in Markdown."""
+        _allowed(name, NAME)
+        with self._sorted():
+            self._client.update_model_version(name, str(number), text[:DESCRIPTION])
+
+    def links(self, name: str, number: int) -> dict[str, str]:
+        """Where a server shows a version, its run and the run's files; nothing without a server."""
+        if not self._served:
+            return {}
+        _allowed(name, NAME)
+        with self._sorted():
+            run = self._client.get_run(self.run_of(name, number)).info
+        pages = self._redacted(self._uri).rstrip("/") + "/#"
+        there = f"{pages}/experiments/{run.experiment_id}/runs/{run.run_id}"
+        return {"version": f"{pages}/models/{name}/versions/{number}", "run": there, "files": f"{there}/artifacts"}
+
+    def running(self) -> list[Running]:
+        """All runs of ours that were begun and not ended."""
+        found, token = list[Running](), None
+        with self._sorted():
+            homes = [each.experiment_id for each in self._client.search_experiments()]
+            while homes:
+                page = self._client.search_runs(homes, "attributes.status = 'RUNNING'", page_token=token)
+                named = ((run, run.data.tags.get("vernal.run_key")) for run in page)
+                found += [Running(run.info.run_id, run.info.run_name, key) for run, key in named if key]
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    def kill(self, run_id: str) -> bool:
+        """End a run as killed if it is still running; whether it was."""
+        with self._sorted():
+            if self._client.get_run(run_id).info.status != "RUNNING":
+                return False
+            self._client.set_terminated(run_id, "KILLED")
+            return True
 
     def close(self, experiment: str, run_key: str, status: Status) -> None:
         """Close whatever still runs under `run_key`; no error if nothing does."""

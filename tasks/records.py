@@ -140,3 +140,6 @@ class Verdict(Record):
     low: float | None = Field(description="lower end of the gain's interval")
     high: float | None = Field(description="upper end of the gain's interval")
     reasons: tuple[str, ...]
+    pending: bool = Field(
+        default=False, exclude_if=lambda pending: not pending, description="it waits for a person's word; never kept"
+    )

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,6 +55,7 @@ TOKENIZER_FILES = (
     "tokenizer.model",
 )
 
+REUSED = ContextVar("reused", default=False)  # whether the stage that was asked for last was there already
 ATTEMPT = uuid.uuid4().hex  # which process made an output; tells a reused stage from a new one
 
 
@@ -173,9 +175,11 @@ def made(key: Key[Any]) -> dict[str, Any]:
 
 def once(key: Key[R], make: Callable[[Path], R]) -> R:
     """The finished stage of this key, or what `make` makes in an empty folder of its own, committed manifest last."""
-    if found := find(key):
+    found = find(key)
+    REUSED.set(found is not None)
+    if found:
         return found
-    began = time.monotonic()
+    began, worked = time.monotonic(), _worked()
     with workplace(key.verb) as folder:
         record = make(folder)
     body = {
@@ -185,10 +189,16 @@ def once(key: Key[R], make: Callable[[Path], R]) -> R:
         "section": key.section,
         "record": record.model_dump(mode="json"),
         "seconds": round(time.monotonic() - began, 3),
+        "cpu_seconds": round(_worked() - worked, 3),
         "attempt": ATTEMPT,
     }
     artifacts().write_manifest(key.name, body)
     return key.record.model_validate_json(canonical(body["record"]))  # in the order in which another run will read it
+
+
+def _worked() -> float:
+    """Seconds that processors worked for this process and for those that it started and saw end."""
+    return sum(os.times()[:4])
 
 
 def keep(folder: Path) -> dict[str, File]:

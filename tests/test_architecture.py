@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("infra", "tasks", "tasks.data", "tasks.model", "tasks.release", "flows")  # each may import those before it
-VERBS = {"ingest", "validate", "tokenise", "load", "finetune", "package", "evaluate", "register", "promote"}
+VERBS = {"ingest", "validate", "tokenise", "load", "finetune", "package", "evaluate", "register", "promote", "rollout"}
 SERVED = "infra.endpoint"  # stays up, and may run a Bundle
 VAGUE = {"utils", "util", "common", "helpers", "misc", "core", "base", "manager", "handler"}
 DOORS = {

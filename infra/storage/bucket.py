@@ -69,6 +69,9 @@ class Bucket(Protocol):
     def delete(self, name: str) -> None:
         """Remove the object, if it is there."""
 
+    def sweep(self, older: float) -> list[str]:
+        """Remove what killed writers left half made more than `older` seconds ago; says what."""
+
     def within(self, prefix: str) -> Self:
         """The objects below `prefix/` as a bucket of their own."""
 

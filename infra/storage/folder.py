@@ -5,7 +5,9 @@ fsync calls an object. Unlike in S3, a name cannot at the same time be an object
 """
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from infra.storage import files
@@ -56,6 +58,15 @@ class FolderBucket:
 
     def delete(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)
+
+    def sweep(self, older: float) -> list[str]:
+        swept, before = [], time.time() - older
+        for path in sorted(path for path in self.root.rglob("*~*") if path.is_file()):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    swept.append(path.relative_to(self.root).as_posix())
+        return swept
 
     def within(self, prefix: str) -> "FolderBucket":
         return FolderBucket(self.path(prefix))

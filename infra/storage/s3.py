@@ -5,8 +5,7 @@ Choices, each with its reason:
   carries its Content-MD5, which servers do verify, and `infra.storage.store` verifies the SHA-256 of every download.
 - A download that is cut goes on where it stopped, if the object is still the same one; five tries in all.
 - Above 64 MiB a file travels in parts of 16 MiB, four at a time; a failed upload is aborted. A kill, or
-  a lost answer to the first request, leaves an upload behind, unseen but paid for: give the bucket a lifecycle rule
-  that aborts incomplete uploads after a day.
+  a lost answer to the first request, leaves an upload behind, unseen but paid for: `sweep` aborts those of a day ago.
 - A server that refuses connections is given up after 5 tries and at most 15 s; a silent one after 112 s (measured).
 """
 
@@ -142,6 +141,22 @@ class S3Bucket:
             return _code(error), error.response
         except BotoCoreError as error:
             raise self._coded(error, name) from error
+
+    def sweep(self, older: float) -> list[str]:
+        swept, page = [], dict[str, str]()
+        while True:
+            answer = self._call("list_multipart_uploads", Prefix=self.prefix, **page)
+            for begun in answer.get("Uploads", ()):
+                if begun["Initiated"].timestamp() < time.time() - older:
+                    with suppress(Missing):  # completed, or aborted by another
+                        self._call("abort_multipart_upload", Key=begun["Key"], UploadId=begun["UploadId"])
+                    swept.append(begun["Key"].removeprefix(self.prefix))
+            following = {mark: answer.get(f"Next{mark}", "") for mark in ("KeyMarker", "UploadIdMarker")}
+            if not answer.get("IsTruncated"):
+                return swept
+            if following == page:
+                raise Coded("E-S3-LISTING", f"{self._where('')}: the listing goes in a circle: mend the server")
+            page = following
 
     @cached_property
     def _client(self) -> Any:

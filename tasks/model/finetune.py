@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from tasks import recipe, stages
-from tasks.model import checkpoints, hardware, launch
+from tasks.model import checkpoints, following, hardware, launch
 from tasks.model.training import Job, Trained, lay_out, train
 from tasks.model.world import World
 from tasks.records import Checkpoint, Shards
@@ -31,10 +31,11 @@ def finetune(
 def fit(folder: Path, job: Job) -> Checkpoint:
     """Trains in this process, or in a group of them."""
     lay_out(folder, job)
-    if job.train.launch == "torchrun":
-        trained = launch.together(folder, job)
-    else:
-        trained = train(folder, job, World(hardware.chosen()))
+    with following.followed(folder, job.name):
+        if job.train.launch == "torchrun":
+            trained = launch.together(folder, job)
+        else:
+            trained = train(folder, job, World(hardware.chosen()))
     return finished(folder, job, trained)
 
 

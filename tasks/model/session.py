@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 from infra.settings import settings
@@ -16,6 +16,7 @@ from tasks.metrics.marks import LOWER
 from tasks.model import loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
+from tasks.model.following import Note
 from tasks.model.forward import Forward
 from tasks.model.learner import Learner
 from tasks.model.world import ALONE, World
@@ -65,6 +66,7 @@ class Session:
     curves: Curves
     bar: screen.Bar
     caught: list[int]  # signals that came
+    note: Note = field(default_factory=lambda: Note(None))
 
     def run(self) -> None:
         """Takes the steps, looks at each epoch's end, saves as often as the settings say.
@@ -111,6 +113,7 @@ class Session:
         self.progress.history.append({"step": step.number, "epoch": step.epoch, **point})
         self.curves.add(step.number, **_prefixed("train", point), tokens_per_second=speed)
         self.bar.show(step.number, loss=point["loss"], speed=speed)
+        self.note.leave(step.number, self.plan.total, loss=point["loss"], speed=speed)
 
     def look(self) -> None:
         """Evaluates; the checkpoint of the best step so far is kept as such."""

@@ -13,6 +13,7 @@ from tasks.data.corruption import Corruption
 from tasks.model import architectures, hardware, loop, screen
 from tasks.model.checkpoints import Checkpoints
 from tasks.model.curves import Curves
+from tasks.model.following import Note
 from tasks.model.learner import Learner
 from tasks.model.session import Session, Watch, signals
 from tasks.model.world import World
@@ -81,7 +82,8 @@ def train(folder: Path, job: Job, world: World) -> Trained:
     curves = Curves(job.name, job.run_key)
     told = curves if world.leads else nullcontext()
     with told, signals() as caught, screen.bar("training", plan.total, progress.step) as bar:
-        Session(learner, plan, progress, watch, checkpoints, curves, bar, caught).run()
+        note = Note(folder if world.leads else None)
+        Session(learner, plan, progress, watch, checkpoints, curves, bar, caught, note).run()
     if world.leads:
         best = in_one_piece(folder, job, rows, room) if learner.sharded else learner
         checkpoints.load_best(best)

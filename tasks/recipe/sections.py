@@ -292,6 +292,13 @@ class Gate(Section):
     )
     draws: int = Field(2000, ge=100, le=100_000, description="bootstrap resamples")
     seed: Seed = 0
+    approval: float | None = Field(
+        None,
+        gt=0,
+        le=8760,
+        description="hours in which a person must approve what passed; none: nobody is asked",
+        exclude_if=lambda hours: hours is None,  # digests of recipes that lack it stay
+    )
 
 
 class Schedule(Section):

@@ -6,6 +6,7 @@ The ledger decides, the registry shows; so aliases can be set again at any time,
 import uuid
 
 from infra.ledger import Ledger
+from infra.registry import Alias
 from infra.settings import settings
 from tasks.errors import BadInput
 from tasks.model.curves import registry
@@ -14,13 +15,21 @@ from tasks.model.curves import registry
 def project(ledger: Ledger, name: str) -> None:
     """Sets the registry's aliases as the ledger says; the champion's last."""
     there = registry()
-    champion, previous = ledger.champion(name), ledger.previous(name)
-    if previous is not None:
-        there.point(name, "previous", previous)
-    if champion is not None:
-        there.point(name, "champion", champion)
-        if there.aliases(name).get("challenger") == champion:
-            there.unpoint(name, "challenger")
+    for alias, number in astray(ledger, name).items():
+        if number is None:
+            there.unpoint(name, alias)
+        else:
+            there.point(name, alias, number)
+
+
+def astray(ledger: Ledger, name: str) -> dict[Alias, int | None]:
+    """The aliases that are not as the ledger says, with the version that they should point to; None: to none."""
+    pointed = registry().aliases(name)
+    champion = ledger.champion(name)
+    wanted: dict[Alias, int | None] = {"previous": ledger.previous(name), "champion": champion}
+    if pointed.get("challenger") == champion:
+        wanted["challenger"] = None
+    return {alias: number for alias, number in wanted.items() if pointed.get(alias) != number}
 
 
 def rollback(name: str) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def judge(champion: Marks | None, challenger: Marks, metric: str, gate: Gate) ->
     if proved:
         reason = f"proved better: {found}" if low > 0 else f"not worse than the margin of {gate.margin:g}: {found}"
     else:
-        reason = f"not proved better: {found}; the lower end must be above {-gate.margin:g}"
+        reason = f"not proved better: {found}; the lower end must be above {0 - gate.margin:g}"
     return Judgement(proved and not broken, gained, low, high, (reason, *broken))
 
 

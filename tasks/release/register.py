@@ -44,6 +44,8 @@ def enter(
     with Ledger(settings().ledger_url).lease(f"model:{recipe.name}"):
         run = there.start(recipe.name, run_key, f"{recipe.name} {run_key[7:15]}", tags)
         there.params(run, flat(recipe))
+        source = recipe.data.model_dump(mode="json", include={"source"})
+        there.dataset(run, recipe.name, checked.parents[0], {**source, "rows": checked.rows, "checked": checked.digest})
         number = there.register(recipe.name, key, run, laid_out, recipe.problem.inputs, tags, headline)
         there.point(recipe.name, "challenger", number)
     kept = folder / "version"

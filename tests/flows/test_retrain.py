@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 import uuid
 from pathlib import Path
@@ -19,6 +20,8 @@ from tasks.recipe import load
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "flows/recipes/customer_messages.jsonl").read_text().splitlines()
 
+HOSTILE = "<script>alert(1)</script>"  # a label is a text of somebody else's
+
 RECIPE = """
 name: tiny
 task: text-classification
@@ -33,7 +36,9 @@ train: {epochs: 8, batch: 16, learning_rate: 3e-3, precision: fp32}
 def recipe(tmp_path: Path, prefect_server: None, mlflow_at_home: None) -> Path:
     """A recipe over three intents of the sample; small enough to train in seconds, hard enough to get wrong."""
     chosen = [
-        line for line in SAMPLE if json.loads(line)["intent"] in ("order_status", "late_delivery", "product_advice")
+        line.replace("product_advice", HOSTILE)
+        for line in SAMPLE
+        if json.loads(line)["intent"] in ("order_status", "late_delivery", "product_advice")
     ]
     for name, rows in {"train": chosen[:240], "validation": chosen[240:300], "test": chosen[300:]}.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
@@ -72,7 +77,13 @@ def last_state() -> str | None:
 def test_the_first_version_becomes_champion_and_the_same_command_again_does_nothing(vernal: Cli, recipe: Path) -> None:
     code, first = vernal("run", recipe)
     assert (code, first["version"], first["champion"], reused(first)) == (0, 1, 1, [])
-    assert Path(first["report"]).read_text().startswith("<!doctype html>")
+    page = Path(first["report"]).read_text()
+    assert page.startswith("<!doctype html>")
+    assert HOSTILE not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert not re.search(r"<script|<link|src=\"(?!data:)|href=\"(?!http)", page), "nothing but itself"
+    assert 'tiny version 1 <span class="pill promoted">promoted</span>' in page
+    assert "vernal rollback tiny" in page
 
     began = time.monotonic()
     code, again = vernal("run", recipe)
@@ -88,6 +99,11 @@ def test_another_learning_rate_reuses_the_data_and_another_row_tells_which_diges
     _, changed = vernal("run", recipe, "--set", "train.epochs=1", "--set", "train.learning_rate=1e-3")
     assert reused(changed) == ["ingest", "validate", "load", "tokenise"]
     assert changed["version"] == 2
+    page = Path(changed["report"]).read_text()
+    assert "<td>train.learning_rate</td><td>0.003</td><td>0.001</td>" in page
+    assert page.count("<td>reused</td>") == 4
+    verdict = changed["verdict"]
+    assert f"{verdict['gain']:+.4f} [{verdict['low']:+.4f}, {verdict['high']:+.4f}]" in page
 
     with (recipe.parent / "train.jsonl").open("a") as file:
         file.write(json.dumps({"text": "where is my parcel with the garden fork", "intent": "order_status"}) + "\n")

@@ -194,3 +194,58 @@ class LedgerContract:
 
 def _driver(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg2://")
+
+    def test_a_live_decision_is_marked_once_and_one_that_was_overtaken_never(self, url: str) -> None:
+        ledger = quick(url)
+        with ledger.lease("intent") as lease:
+            first = decide(ledger, lease, "promoted", 1, "one")
+            marked = ledger.roll_out(lease, first, {"golden": 8})
+            assert marked
+            assert (marked.version, marked.decision, marked.body) == (1, first.id, {"golden": 8})
+            second, third = (decide(ledger, lease, "promoted", number, str(number)) for number in (2, 3))
+            refused = decide(ledger, lease, "refused", 4, "four")
+            assert ledger.roll_out(lease, first, {"golden": 9}) == marked, "the same again, whatever came later"
+            assert ledger.roll_out(lease, second, {}) is None
+            assert ledger.roll_out(lease, refused, {}) is None
+            assert ledger.live("intent") == third
+        with pytest.raises(Coded) as caught:
+            ledger.roll_out(lease, third, {})
+        assert caught.value.code == "E-FENCED"
+        assert ledger.rollouts("intent") == [marked]
+        with pytest.raises(DBAPIError, match="append-only"), create_engine(_driver(url)).begin() as connection:
+            connection.execute(text("DELETE FROM rollouts"))
+
+    def test_a_request_is_open_until_its_key_is_decided(self, url: str) -> None:
+        ledger = quick(url)
+        with ledger.lease("intent") as lease:
+            asked = ledger.ask(lease, model="intent", version=1, key="one", body={"until": "tomorrow"})
+            assert ledger.ask(lease, model="intent", version=1, key="one", body={"until": "never"}) == asked
+            assert ledger.asked("intent") == [asked]
+            assert ledger.models() == ["intent"]
+            decide(ledger, lease, "refused", 1, "one")
+        assert ledger.asked("intent") == []
+        with pytest.raises(DBAPIError, match="append-only"), create_engine(_driver(url)).begin() as connection:
+            connection.execute(text("UPDATE requests SET version = 2"))
+
+    def test_who_renews_a_lease_is_alive_and_who_was_killed_is_not(self, url: str) -> None:
+        ledger = quick(url)
+        killed = holder(url)
+        killed.kill()
+        killed.communicate()
+        with ledger.lease("living"), ledger.lease("finished"):
+            pass
+        with ledger.lease("living"):
+            assert ledger.alive(["intent", "living", "finished", "nobody's"]) == {"living"}
+        assert ledger.alive([]) == set()
+
+    def test_a_ledger_of_before_gets_the_tables_that_it_lacks_and_keeps_its_rows(self, url: str) -> None:
+        ledger = quick(url)
+        with ledger.lease("intent") as lease:
+            first = decide(ledger, lease, "promoted", 1, "one")
+        with create_engine(_driver(url)).begin() as connection:
+            connection.execute(text("DROP TABLE rollouts"))
+            connection.execute(text("DROP TABLE requests"))
+        later = quick(url)
+        assert later.decisions("intent") == [first]
+        with later.lease("intent") as lease:
+            assert later.roll_out(lease, first, {})

@@ -366,6 +366,17 @@ def test_a_failed_upload_of_a_large_file_leaves_no_parts_behind(
     assert uploads(bucket) == []
 
 
+def test_uploads_that_were_left_half_made_are_swept_once_they_are_old(bucket: S3Bucket) -> None:
+    neighbour = bucket.within("neighbour")
+    for place in (bucket, neighbour):
+        place._call("create_multipart_upload", Key=place.prefix + "model")
+    assert (bucket.sweep(86_400), len(uploads(bucket))) == ([], 2)
+    assert neighbour.sweep(-60) == ["model"]
+    assert bucket.sweep(-60) == ["model"]
+    assert uploads(bucket) == []
+    assert bucket.sweep(-60) == []
+
+
 def test_a_slow_wire_is_only_slow(wire: Proxy, wired: S3Bucket) -> None:
     wire.latency(0.3)
     wired.write("name", b"abc")
