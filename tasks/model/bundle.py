@@ -60,7 +60,7 @@ class Model:
             labels=labels,
             decoding=Decoding(**description.get("decoding", {})),
             golden=tuple(_answered(each) for each in description.get("golden", ())),
-            format=description["format"],
+            format=description.get("format", 1),
         )
 
     @property
