@@ -70,13 +70,13 @@ def shared(work: Work, folder: Path) -> Wanted:
     if has("rollout"):
         found.deployments["rollout/vernal"] = {
             **_deployment(work, folder, [TAG]),
-            "description": "Reads a promoted version back from the store and proves that it answers.",
+            "description": "Reads a version that went live back from the store and proves that it answers.",
             "parameters": {},
             "schedules": [],
         }
-        found.automations["vernal: promoted"] = _on(
-            {events.PROMOTED}, "vernal.model.*", "rollout/vernal", {"name": "{{ event.resource.name }}"} | _numbers()
-        )
+        lives = {events.PROMOTED, events.ROLLED_BACK}
+        given = {"name": "{{ event.resource.name }}"} | _numbers()
+        found.automations["vernal: a version went live"] = _on(lives, "vernal.model.*", "rollout/vernal", given)
     if has("reconcile"):
         clock = {"cron": "*/15 * * * *", "timezone": "UTC", "day_or": True}
         found.deployments["reconcile/vernal"] = {
