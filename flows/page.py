@@ -105,7 +105,8 @@ def undo(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.pending:
         choices = [("make it live", f"vernal approve {name} {number}"), ("refuse it", f"vernal refuse {name} {number}")]
     elif verdict.promoted:
-        choices = [("give its place back to the version before", f"vernal rollback {name}")]
+        back = ("give its place back to the version before", f"vernal rollback {name}")
+        choices = [] if verdict.champion is None else [back]
     else:
         choices = [("let it through the gate again, against whoever is live then", f"vernal promote {name} {number}")]
     return [*choices, ("see the decisions and what it was made from", f"vernal explain {name}@{number}")]

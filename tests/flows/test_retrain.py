@@ -83,7 +83,8 @@ def test_the_first_version_becomes_champion_and_the_same_command_again_does_noth
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert not re.search(r"<script|<link|src=\"(?!data:)|href=\"(?!http)", page), "nothing but itself"
     assert 'tiny version 1 <span class="pill promoted">promoted</span>' in page
-    assert "vernal rollback tiny" in page
+    assert "vernal explain tiny@1" in page
+    assert "vernal rollback" not in page, "there is nothing to go back to"
 
     began = time.monotonic()
     code, again = vernal("run", recipe)
