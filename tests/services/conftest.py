@@ -14,6 +14,7 @@ from infra.errors import Coded
 from infra.local.postgres import LocalPostgres
 from infra.local.s3 import LocalS3
 from infra.local.stack import Stack
+from tests.services.scheduled import HUB, Scheduled, run_and_refuse
 
 ROOT = Path(__file__).parents[2]
 OURS = ("VERNAL_", "PREFECT_", "MLFLOW_", "AWS_")
@@ -87,7 +88,7 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
         (stack.home / "s3").mkdir(parents=True)
         (stack.home / "s3" / "environment").symlink_to(swift)
         try:
-            came = run_on(Path(home), "up")
+            came = run_on(Path(home), "up", HF_TOKEN=HUB)
             print(came.stdout)
             if "E-POSTGRES-MISSING" in came.stderr:
                 pytest.skip(came.stderr)
@@ -102,3 +103,9 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
 def vernal(stack: Stack) -> Vernal:
     """Runs a command on the stack: `vernal("status", "--json")`."""
     return lambda *arguments, **environment: run_on(stack.home.parent, *arguments, **environment)
+
+
+@pytest.fixture(scope="session")
+def ran(stack: Stack, vernal: Vernal, tmp_path_factory: pytest.TempPathFactory) -> Scheduled:
+    """A recipe that was scheduled on the stack and ran by its clock, and again by hand; all that followed is there."""
+    return run_and_refuse(stack, vernal, tmp_path_factory.mktemp("scheduled"))
