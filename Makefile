@@ -16,8 +16,8 @@ test: .venv/ready  ## the fast tier: no network, embedded defaults; a process a 
 test-matrix: .venv/ready  ## what of architectures and recipes takes minutes to show
 	pytest -m matrix
 
-test-services: .venv/ready  ## against real servers, which the tests start themselves
-	pytest -m services
+test-services: .venv/ready  ## against real servers, which the tests start themselves; those of the stack in one process
+	pytest -m services --numprocesses 2 --dist loadgroup
 
 test-faults: .venv/ready  ## kills, signals and damaged bytes
 	pytest -m faults

@@ -109,3 +109,12 @@ def vernal(stack: Stack) -> Vernal:
 def ran(stack: Stack, vernal: Vernal, tmp_path_factory: pytest.TempPathFactory) -> Scheduled:
     """A recipe that was scheduled on the stack and ran by its clock, and again by hand; all that followed is there."""
     return run_and_refuse(stack, vernal, tmp_path_factory.mktemp("scheduled"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes: the tests of the stack stay in one, those of a file together."""
+    for item in items:
+        if item.get_closest_marker("services"):
+            group = "stack" if "stack" in getattr(item, "fixturenames", ()) else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
