@@ -19,7 +19,7 @@ test-matrix: .venv/ready  ## what of architectures and recipes takes minutes to 
 test-services: .venv/ready  ## against real servers, which the tests start themselves; those of the stack in one process
 	pytest -m services --numprocesses 2 --dist loadgroup
 
-test-faults: .venv/ready  ## kills, signals and damaged bytes
+test-faults: .venv/ready  ## kills, signals, damaged bytes and bad wires
 	pytest -m faults
 
 bench: minilm  ## us against the plain Hugging Face way, into tests/bench/RESULTS.md: three quarters of an hour

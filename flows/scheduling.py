@@ -153,11 +153,14 @@ class Server:
         if [_normal(each) for each in found] == [whole]:
             return "unchanged"
         for each in found[1:]:  # Prefect lets several bear one name
-            self._call("DELETE", f"/automations/{each['id']}")
+            self._delete(f"/automations/{each['id']}")
         for each in found[:1]:
             self._call("PUT", f"/automations/{each['id']}", whole)
             return "changed"
         self._call("POST", "/automations/", whole)
+        named = self._call("POST", "/automations/filter", {"automations": {"name": {"any_": [name]}}})
+        for each in named[1:]:  # Prefect's client sends again what was not answered
+            self._delete(f"/automations/{each['id']}")
         return "created"
 
     def _with_ids(self, body: Plain) -> Plain:
@@ -184,11 +187,11 @@ class Server:
         for name in automations:
             if name not in what.automations:
                 for each in self._automations[name]:
-                    self._call("DELETE", f"/automations/{each['id']}")
+                    self._delete(f"/automations/{each['id']}")
                 yield Change("automation", name, "removed")
         for name in deployments:
             if name not in what.deployments and (found := self._deployment(name)):
-                self._call("DELETE", f"/deployments/{found['id']}")
+                self._delete(f"/deployments/{found['id']}")
                 yield Change("deployment", name, "removed")
 
     def _deployment(self, name: str) -> Plain | None:
@@ -229,6 +232,16 @@ class Server:
                 return False
             raise
         return True
+
+    def _delete(self, path: str) -> None:
+        """It is gone, now or already: the answer to a first try can be lost."""
+        import httpx
+
+        try:
+            self._call("DELETE", path)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != 404:
+                raise
 
     def _call(self, method: Any, path: Any, body: Plain | None = None) -> Any:
         answer = self._client.request(method, path, json=body)

@@ -19,14 +19,15 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
+from select import POLLIN, POLLOUT, poll
 from threading import Event, Thread
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import (
     DDL,
@@ -57,7 +58,13 @@ from infra.errors import Coded, Corrupt, Denied, Unreachable
 EXPIRY = 10.0  # seconds without a renewal after which a lease may be taken over
 RENEWAL = 3.0  # seconds between two renewals
 PATIENCE = 20  # seconds that a statement waits for another's lock
+TRIES = 3  # of what the database did not answer
+PAUSE = 0.2  # seconds before the second, twice as many before the third
+SILENCE = 25.0  # seconds that a server may be silent; more than PATIENCE, which it may wait
 QUIET = 2.0  # seconds of waiting for a lease before it is said
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger("vernal.ledger")
 
@@ -205,11 +212,32 @@ class Cause:
     body: dict[str, Any]
 
 
+def _again(method: Callable[P, T]) -> Callable[P, T]:
+    """Tried again where the database does not answer: all that is asked of a ledger may be asked twice.
+
+    Not where it fell silent: who waited that long is told so.
+    """
+
+    @wraps(method)
+    def tried(*args: P.args, **kwargs: P.kwargs) -> T:
+        begun = time.monotonic()
+        for pause in (PAUSE * 2**number for number in range(TRIES - 1)):
+            try:
+                return method(*args, **kwargs)
+            except Unreachable:
+                if time.monotonic() - begun > SILENCE / 2:
+                    raise
+                time.sleep(pause)
+        return method(*args, **kwargs)
+
+    return tried
+
+
 class Ledger:
     """Leases, decisions and causes in the database behind a SQLAlchemy URL.
 
     Opens nothing until first use, then makes folder and tables if they are not there. Every method raises `Unreachable`
-    when the database does not answer and `Denied` when it refuses us.
+    when the database does not answer three times and `Denied` when it refuses us.
     """
 
     def __init__(self, url: str, *, expiry: float = EXPIRY, renewal: float = RENEWAL) -> None:
@@ -232,9 +260,10 @@ class Ledger:
         finally:
             done.set()
             renewal.join()
-            with suppress(Coded), self._write() as connection:  # left to expire if that fails
-                connection.execute(_held(lease).values(holder=""))
+            with suppress(Coded):  # left to expire if that fails
+                self._let_go(lease)
 
+    @_again
     def decide(self, lease: Lease, *, model: str, version: int, kind: Kind, key: str, body: dict[str, Any]) -> Decision:
         """Append one decision, if `lease` is still held; the same (model, key, kind) again returns the row there is.
 
@@ -258,6 +287,7 @@ class Ledger:
             connection.execute(insert(DECISIONS).values(values))
             return _decision(connection.execute(select(DECISIONS).where(*same)).mappings().one())
 
+    @_again
     def ask(self, lease: Lease, *, model: str, version: int, key: str, body: dict[str, Any]) -> Request:
         """Append a request for a person's word, if `lease` is still held; the same (model, key) again returns the row
         there is. Raises E-FENCED when somebody else took the lease."""
@@ -268,6 +298,7 @@ class Ledger:
                 connection.execute(insert(REQUESTS).values(**values, body=_text(body)))
             return Request(**_read_body(connection.execute(same).mappings().one()))
 
+    @_again
     def asked(self, model: str) -> list[Request]:
         """The requests about `model` that nobody has decided yet, oldest first."""
         decided = select(DECISIONS.c.key).where(DECISIONS.c.model == model)
@@ -275,6 +306,7 @@ class Ledger:
         with self._read() as connection:
             return [Request(**_read_body(row)) for row in connection.execute(query.order_by(REQUESTS.c.id)).mappings()]
 
+    @_again
     def roll_out(self, lease: Lease, decision: Decision, body: dict[str, Any]) -> Rollout | None:
         """Mark what `decision` made the champion as deployable, if `lease` is still held: once, then the row there is.
 
@@ -289,12 +321,14 @@ class Ledger:
                 connection.execute(insert(ROLLOUTS).values(**values, epoch=lease.epoch, body=_text(body)))
             return Rollout(**_read_body(connection.execute(same).mappings().one()))
 
+    @_again
     def rollouts(self, model: str) -> list[Rollout]:
         """All decisions about `model` whose versions were marked as deployable, oldest first."""
         query = select(ROLLOUTS).where(ROLLOUTS.c.model == model).order_by(ROLLOUTS.c.id)
         with self._read() as connection:
             return [Rollout(**_read_body(row)) for row in connection.execute(query).mappings()]
 
+    @_again
     def live(self, model: str) -> Decision | None:
         """The decision that made the champion; None: there was none yet."""
         query = select(DECISIONS).where(DECISIONS.c.id == _newest(DECISIONS.c.id, model).scalar_subquery())
@@ -317,6 +351,7 @@ class Ledger:
             seen = {name: row for name, row in seen.items() if name in living or name in now}
         return living
 
+    @_again
     def _beats(self, names: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Epoch and beat of the leases that somebody holds."""
         columns = (LEASES.c.name, LEASES.c.epoch, LEASES.c.beat)
@@ -324,28 +359,33 @@ class Ledger:
             held = connection.execute(select(*columns).where(LEASES.c.name.in_(list(names)), LEASES.c.holder != ""))
             return {name: (epoch, beat) for name, epoch, beat in held}
 
+    @_again
     def decisions(self, model: str) -> list[Decision]:
         """All decisions about `model`, oldest first."""
         query = select(DECISIONS).where(DECISIONS.c.model == model).order_by(DECISIONS.c.id)
         with self._read() as connection:
             return [_decision(row) for row in connection.execute(query).mappings()]
 
+    @_again
     def champion(self, model: str) -> int | None:
         """The version that is live by the last decision; None: there was none yet."""
         with self._read() as connection:
             return connection.scalar(_champion(model))
 
+    @_again
     def previous(self, model: str) -> int | None:
         """The champion before this one: where a rollback leads, and after a rollback the one just left."""
         with self._read() as connection:
             query = _champion(model)
             return connection.scalar(query.where(DECISIONS.c.version != query.correlate(None).scalar_subquery()))
 
+    @_again
     def models(self) -> list[str]:
         """Names that were ever decided about, or wait for it, sorted."""
         with self._read() as connection:
             return sorted(connection.scalars(select(DECISIONS.c.model).union(select(REQUESTS.c.model))))
 
+    @_again
     def note(self, model: str, key: str, body: dict[str, Any]) -> Cause:
         """Append a cause; the same (model, key) again returns the row there is."""
         values = {"model": model, "key": key, "at": _now(), "body": _text(body)}
@@ -355,6 +395,7 @@ class Ledger:
             query = select(CAUSES).where(CAUSES.c.model == model, CAUSES.c.key == key)
             return _cause(connection.execute(query).mappings().one())
 
+    @_again
     def causes(self, model: str) -> list[Cause]:
         """All causes of runs of `model`, oldest first."""
         query = select(CAUSES).where(CAUSES.c.model == model).order_by(CAUSES.c.id)
@@ -370,6 +411,8 @@ class Ledger:
             now = time.monotonic()
             if row != seen:
                 seen, changed = row, now
+            if row["holder"] == me:  # taken, and the answer was lost
+                return Lease(name, row["epoch"], me)
             if row["holder"] == "" or now - changed >= self._expiry:
                 if self._take(row, me):
                     return Lease(name, row["epoch"] + 1, me)
@@ -383,6 +426,7 @@ class Ledger:
                 told = True
             time.sleep(min(left, self._expiry / 20))
 
+    @_again
     def _look(self, name: str) -> dict[str, Any]:
         """The row of a lease; a free one of epoch 0 is written if there is none."""
         query = select(LEASES).where(LEASES.c.name == name)
@@ -395,12 +439,18 @@ class Ledger:
             connection.execute(insert(LEASES).values(free))
         return free
 
+    @_again
     def _take(self, row: dict[str, Any], me: str) -> bool:
         """Make the lease ours if it still stands as we saw it."""
         unchanged = [LEASES.c[column] == value for column, value in row.items()]
         with self._write() as connection:
             taken = update(LEASES).where(*unchanged).values(epoch=row["epoch"] + 1, holder=me, beat=row["beat"] + 1)
             return connection.execute(taken).rowcount == 1
+
+    @_again
+    def _let_go(self, lease: Lease) -> None:
+        with self._write() as connection:
+            connection.execute(_held(lease).values(holder=""))
 
     def _renew(self, lease: Lease, done: Event) -> None:
         while not done.wait(self._renewal):
@@ -454,7 +504,8 @@ class Ledger:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
                 engine = create_engine(url, connect_args={"timeout": PATIENCE, "isolation_level": "IMMEDIATE"})
             elif url.get_backend_name() == "postgresql":
-                engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+                _bounded()
+                engine = create_engine(url, pool_pre_ping=True)
                 event.listen(engine, "connect", _impatient)
             else:
                 raise ArgumentError("neither SQLite nor PostgreSQL")
@@ -484,13 +535,13 @@ class Ledger:
             found = _line(error.orig)
             if any(word in found for word in ("authentication failed", "permission denied", "readonly")):
                 raise Denied("E-SQL-DENIED", f"ledger {where} refuses us: {found}; mend user or rights") from error
-            if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-                raise Unreachable(
-                    "E-SQL-UNAVAILABLE", f"ledger {where} does not answer: {found}; start it or mend VERNAL_LEDGER"
-                ) from error
             if "not a database" in found or "malformed" in found:
                 raise Corrupt("E-SQL-CORRUPT", f"ledger {where}: {found}; put a backup of the file back") from error
-            raise
+            down = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+            how = "does not answer" if down else "does not answer as it should"
+            raise Unreachable(
+                "E-SQL-UNAVAILABLE", f"ledger {where} {how}: {found[:500]}; start it or mend VERNAL_LEDGER"
+            ) from error
 
 
 def _create(engine: Engine) -> None:
@@ -499,6 +550,29 @@ def _create(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(alone[engine.dialect.name])
         TABLES.create_all(connection)
+
+
+def _bounded() -> None:
+    """From here on psycopg2, which only we use in this process, waits for no server longer than SILENCE.
+
+    It has no such limit of its own: a server that vanishes without a word would be waited for as long as TCP lives, and
+    a proxy keeps that alive for ever. A connection that was given up is closed.
+    """
+    from psycopg2 import extensions
+
+    extensions.set_wait_callback(_wait)
+
+
+def _wait(connection: Any) -> None:
+    """Returns when the server has done what was asked of it; how psycopg2 wants it done."""
+    from psycopg2 import OperationalError as Silent
+    from psycopg2.extensions import POLL_OK, POLL_READ
+
+    while (wanted := connection.poll()) != POLL_OK:
+        watched = poll()
+        watched.register(connection.fileno(), POLLIN if wanted == POLL_READ else POLLOUT)
+        if not watched.poll(SILENCE * 1000):
+            raise Silent(f"not a word in {SILENCE:.0f} s")
 
 
 def _impatient(connection: Any, _record: Any) -> None:

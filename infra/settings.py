@@ -125,7 +125,8 @@ def environment_with(values: Mapping[str, str], importable: Path) -> dict[str, s
 def quiet_mlflow() -> None:
     """Settings that MLflow reads from the environment as it is imported; what the user set stays, pickles never load.
 
-    No telemetry, nothing on the terminal, no wait of minutes for a server that is gone (its own default is 7 retries).
+    No telemetry, nothing on the terminal, no wait of minutes for a server that is gone (its own default is 7 retries),
+    or silent (two minutes each): with these it is given up after 125 s.
     """
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     for name, value in {
@@ -134,6 +135,7 @@ def quiet_mlflow() -> None:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "40",
     }.items():
         os.environ.setdefault(name, value)
 

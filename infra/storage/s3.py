@@ -27,6 +27,7 @@ from infra.storage import files
 from infra.storage.bucket import checked, checked_prefix, missing
 
 TRIES = 5
+SILENCE = 20  # seconds that a server may be silent
 WHOLE = 64 << 20  # bytes sent in one request at most
 PART = 16 << 20  # bytes
 PARTS = 10_000  # S3 takes no more
@@ -167,7 +168,7 @@ class S3Bucket:
         config = Config(
             signature_version="s3v4",
             connect_timeout=5,
-            read_timeout=20,
+            read_timeout=SILENCE,
             retries={"mode": "standard", "total_max_attempts": TRIES},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

@@ -7,10 +7,12 @@
 
 `UP` is client to server, `DOWN` the way back. Bytes are counted from 0 for every message, that is, anew each time the
 other side has spoken; so a kept-alive connection feels a fault like a new one. `times` limits how often a fault
-strikes, `wounds` says how often it did.
+strikes, `wounds` says how often it did. With a `share` below 1 a fault strikes that share of the messages; which ones,
+`seed` decides.
 """
 
 import itertools
+import random
 import socket
 import struct
 import threading
@@ -38,6 +40,7 @@ class Connection:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.ends: dict[Direction, socket.socket] = {UP: client, DOWN: server}
         self.passed: dict[Direction, int] = {UP: 0, DOWN: 0}
+        self.chosen: dict[Direction, bool] = {UP: True, DOWN: True}  # whether a fault may strike this message
         self.ended = False
 
     def reset(self) -> None:
@@ -63,9 +66,11 @@ class Connection:
 class Proxy:
     """Forwards to one server; a fault is set by calling its name, and is felt from the next bytes on."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, share: float = 1.0, seed: int = 0) -> None:
         self.wounds = 0
         self._server = (host, port)
+        self._share = share
+        self._draw = random.Random(seed)
         self._lock = threading.Lock()
         self._effect: Effect = _untouched
         self._left = ALWAYS
@@ -99,7 +104,7 @@ class Proxy:
 
         def effect(connection: Connection, way: Direction, data: bytes) -> bytes:
             begins = way == DOWN and connection.passed[DOWN] == 0 and not data.startswith(b"HTTP/1.1 100")
-            if begins and next(let_through) > skip and self._strikes():
+            if begins and next(let_through) > skip and self._strikes(connection, way):
                 connection.reset()
                 raise Cut
             return data
@@ -111,24 +116,44 @@ class Proxy:
 
         def effect(connection: Connection, way: Direction, data: bytes) -> bytes:
             at = offset - connection.passed[way]
-            if way == direction and 0 <= at < len(data) and self._strikes():
+            if way == direction and 0 <= at < len(data) and self._strikes(connection, way):
                 return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
             return data
 
         self._set(effect, times)
 
+    def flip_anywhere(self) -> None:
+        """Change one bit of the first bytes of a message, wherever it is."""
+
+        def effect(connection: Connection, way: Direction, data: bytes) -> bytes:
+            if connection.passed[way] or not self._strikes(connection, way):
+                return data
+            at, bit = self._draw.randrange(len(data)), self._draw.randrange(8)
+            return data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :]
+
+        self._set(effect, ALWAYS)
+
     def latency(self, seconds: float) -> None:
         """Hold every chunk back, both ways."""
 
         def effect(connection: Connection, way: Direction, data: bytes) -> bytes:
-            time.sleep(seconds)
+            if self._strikes(connection, way):
+                time.sleep(seconds)
             return data
 
         self._set(effect, ALWAYS)
 
     def blackhole(self) -> None:
-        """Take every byte, pass none, never close."""
-        self._set(lambda connection, way, data: b"", ALWAYS)
+        """Take every byte, pass none, never close: this message and all that follow it on its connection."""
+        swallowed = set[Connection]()
+
+        def effect(connection: Connection, way: Direction, data: bytes) -> bytes:
+            if connection in swallowed or self._strikes(connection, way):
+                swallowed.add(connection)
+                return b""
+            return data
+
+        self._set(effect, ALWAYS)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -148,7 +173,7 @@ class Proxy:
     ) -> None:
         def effect(connection: Connection, way: Direction, data: bytes) -> bytes:
             due = connection.passed[way] + len(data) >= count
-            if direction not in (None, way) or not due or not self._strikes():
+            if direction not in (None, way) or not due or not self._strikes(connection, way):
                 return data
             with suppress(OSError):
                 connection.ends[OTHER[way]].sendall(data[: count - connection.passed[way]])
@@ -161,9 +186,13 @@ class Proxy:
         with self._lock:
             self._effect, self._left, self.wounds = effect, times, 0
 
-    def _strikes(self) -> bool:
+    def _chooses(self) -> bool:
         with self._lock:
-            if self._left <= 0:
+            return self._draw.random() < self._share
+
+    def _strikes(self, connection: Connection, way: Direction) -> bool:
+        with self._lock:
+            if self._left <= 0 or not connection.chosen[way]:
                 return False
             self._left -= 1
             self.wounds += 1
@@ -197,6 +226,8 @@ class Proxy:
         try:
             while data := source.recv(65536):
                 connection.passed[OTHER[way]] = 0
+                if connection.passed[way] == 0:
+                    connection.chosen[way] = self._chooses()
                 sent = self._effect(connection, way, data)
                 connection.passed[way] += len(data)  # before the other side can speak
                 target.sendall(sent)
