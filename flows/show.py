@@ -1,23 +1,50 @@
-"""What Prefect's pages show of a run: tables of data and training, the verdict with a picture of the exam."""
+"""What Prefect's pages show of a run: tables of data and training, the verdict with a picture of the exam.
+
+They are shown to people, and nothing depends on them: a server that is away when its page is due ends no run.
+"""
 
 import base64
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import ParamSpec
 
+import httpx
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
+from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from flows import page
 from infra.settings import prefect_url
 from tasks import stages
+from tasks.errors import Coded
 from tasks.recipe import Recipe
 from tasks.records import Checked, Checkpoint, Report, Shards, Snapshot, Verdict
 
+P = ParamSpec("P")
 
+log = logging.getLogger("vernal.show")
+
+
+def _if_heard(show: Callable[P, None]) -> Callable[P, None]:
+    """The same, with a warning where the server or the store does not answer."""
+
+    @wraps(show)
+    def told(*given: P.args, **named: P.kwargs) -> None:
+        try:
+            show(*given, **named)
+        except (httpx.HTTPError, PrefectException, Coded) as error:
+            log.warning("the %s of this run is not on Prefect's page: %s", show.__name__, error)
+
+    return told
+
+
+@_if_heard
 def data(recipe: Recipe, snapshot: Snapshot, checked: Checked, shards: Shards) -> None:
     """Rows and tokens of each split."""
     table = [
@@ -34,6 +61,7 @@ def data(recipe: Recipe, snapshot: Snapshot, checked: Checked, shards: Shards) -
     create_table_artifact(key=_key(recipe, "data"), table=table, description=about)
 
 
+@_if_heard
 def training(recipe: Recipe, trained: Checkpoint) -> None:
     """Validation metrics of the step that was kept."""
     table = [{"metric": name, "validation": round(value, 4)} for name, value in trained.scores.items()]
@@ -41,6 +69,7 @@ def training(recipe: Recipe, trained: Checkpoint) -> None:
     create_table_artifact(key=_key(recipe, "training"), table=table, description=about)
 
 
+@_if_heard
 def verdict(recipe: Recipe, report: Report, found: Verdict, places: Mapping[str, str]) -> None:
     """The decision with its reasons, what can be done about it and where to look; and a picture of the exam."""
     lines = [f"# {found.name} version {found.version}: {page.outcome(found)}", *(f"- {each}" for each in found.reasons)]
