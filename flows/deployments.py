@@ -19,7 +19,8 @@ from tasks.recipe import Recipe, Schedule, Work
 Plain = dict[str, Any]
 
 TAG = "vernal"
-RESUMED = "auto-resume"  # runs of this tag that crash are taken up again; the flow says how often
+RESUMED = "auto-resume"  # runs of this tag that crash are taken up again
+RESUMES = 3  # times that they are, at most
 HEARTBEAT = 30  # seconds between two signs of life of a run
 ZOMBIE = 3 * HEARTBEAT  # seconds without one after which it is dead
 MIDNIGHT = datetime(2024, 1, 1)  # from which intervals count, on the clock of their time zone

@@ -13,14 +13,13 @@ from prefect.states import Completed
 from pydantic import TypeAdapter
 
 from flows import events, page, plan
+from flows.deployments import RESUMES
 from infra.ledger import Kind
 from infra.registry import Status
 from tasks.errors import Coded
 from tasks.model.curves import registry
 from tasks.recipe import Received, Recipe
 from tasks.records import Verdict
-
-RESUMES = 3  # times that a run which crashed is taken up again
 
 log = logging.getLogger("vernal.retrain")
 logging.getLogger("vernal").setLevel(logging.INFO)  # Prefect's pages take what is said, on a worker as well

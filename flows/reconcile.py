@@ -5,8 +5,9 @@ error is raised at the end.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -14,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import events, orchestrator
+from flows.deployments import RESUMED, RESUMES
 from infra.ledger import Ledger
 from infra.settings import settings
 from tasks.errors import Coded, Missing
@@ -22,6 +24,8 @@ from tasks.release.mending import Mended
 
 GRACE = 300.0  # seconds that a decision has to be heard of and acted upon
 AGAIN = 3600.0  # seconds between two tellings of a decision that nobody acts upon
+STRANDED = timedelta(seconds=60)  # after a crash the automation has had its chance
+LATELY = timedelta(days=1)  # who crashed before that is left to people
 
 
 @flow(name="reconcile", persist_result=False)
@@ -45,7 +49,7 @@ def mend() -> Iterator[Mended]:
         Coded: the first error, when the rest was mended.
     """
     models = Ledger(settings().ledger_url).models()
-    looks: list[Callable[[], Iterable[Mended]]] = [mending.runs]
+    looks: list[Callable[[], Iterable[Mended]]] = [mending.runs, stranded]
     looks += [partial(look, model) for model in models for look in (overdue, mending.pointers, unheard)]
     failed: Coded | None = None
     for look in [*looks, mending.leftovers]:
@@ -57,6 +61,23 @@ def mend() -> Iterator[Mended]:
             failed = failed or error
     if failed:
         raise failed
+
+
+def stranded() -> Iterator[Mended]:
+    """Crashed runs that were not taken up again. A Prefect server that was started anew waits for events which it heard
+    before, and lets the automation hear of a crash a quarter of an hour late."""
+    if not orchestrator.there():
+        return
+    now = datetime.now(UTC)
+    window = {"after_": (now - LATELY).isoformat(), "before_": (now - STRANDED).isoformat()}
+    crashed = {"state": {"type": {"any_": ["CRASHED"]}}, "tags": {"all_": [RESUMED]}, "end_time": window}
+    again = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "goes on from its last stage"}
+    with orchestrator.api() as client:
+        found = client.request("POST", "/flow_runs/filter", json={"flow_runs": crashed}).json()
+        for run in [each for each in found if each["run_count"] <= RESUMES]:
+            path: Any = f"/flow_runs/{run['id']}/set_state"
+            client.request("POST", path, json={"state": again, "force": True})
+            yield Mended("flow run", run["name"], "crashed, taken up again")
 
 
 def overdue(model: str) -> Iterator[Mended]:

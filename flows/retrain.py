@@ -34,12 +34,12 @@ from tasks.release.register import register
 )
 def retrain(recipe: Received, beside: str = ".") -> State[Verdict]:
     """From the recipe's data to a verdict; relative names are looked up in the folder `beside` first."""
-    endings.no_crash_loop()
     run_key = plan.walk(recipe, Path(beside)).run_key
     with alone(run_key) if runtime.deployment.id else nullcontext():  # `vernal run` waits before it comes here
         found = plan.walk(recipe, Path(beside))
         if found.finished and found.verdict:
             return endings.reused(found.verdict)
+        endings.no_crash_loop()  # here: a worker reports one death twice, and the second resumption waits for the first
         return endings.judged(whole_way(recipe, beside, found))
 
 

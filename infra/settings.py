@@ -143,6 +143,7 @@ def quiet_mlflow() -> None:
 IN_PREFECT = {  # of every process that runs a flow, here or on a worker
     "PREFECT_LOGGING_EXTRA_LOGGERS": "vernal",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # what its server says while its database starts again
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }

@@ -27,7 +27,7 @@ from infra.local.postgres import LocalPostgres
 from infra.local.program import Program
 from infra.local.s3 import LocalS3
 from infra.local.supervisor import Part
-from infra.settings import environment_with, settings
+from infra.settings import IN_PREFECT, environment_with, settings
 
 ROOT = Path(__file__).parents[2]  # from where flows and tasks are imported
 NAMES = ("postgres", "s3", "prefect", "mlflow", "worker")
@@ -144,7 +144,7 @@ class Parts:
                 "VERNAL_MODELS": _absolute(settings().models_root),
                 "PREFECT_HOME": str(self.home / "worker"),
                 "PREFECT_WORKER_QUERY_SECONDS": "2",
-                "PREFECT_LOGGING_EXTRA_LOGGERS": "vernal",
+                **IN_PREFECT,
                 **self.environment,
             }
 

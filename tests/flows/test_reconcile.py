@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Crashed
 
 from flows import events, reconcile, rollout
 from flows.__main__ import main
+from flows.deployments import RESUMED
 from infra.ledger import Decision, Ledger, Rollout
 from infra.settings import settings
 from tasks.errors import Unreachable
@@ -104,3 +107,18 @@ def test_the_flow_leaves_a_table_of_what_it_did(prefect_server: None) -> None:
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/artifacts/latest/filter", json={}).json()
     assert "reconcile" in {each["key"] for each in found}
+
+
+def test_a_crashed_run_of_which_no_automation_heard_goes_on(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "STRANDED", timedelta(0))
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(reconcile.reconcile, name="silent", tags=[RESUMED])
+        stranger = client.create_flow_run(reconcile.reconcile, name="of another project")
+        for each in (run, stranger):
+            client.set_flow_run_state(each.id, Crashed(), force=True)
+        assert [(each.which, each.done) for each in reconcile.stranded()] == [("silent", "crashed, taken up again")]
+        assert client.read_flow_run(run.id).state_name == "AwaitingRetry"
+        assert client.read_flow_run(stranger.id).state_name == "Crashed"
+        assert list(reconcile.stranded()) == []
