@@ -7,8 +7,8 @@ twice or by halves.
 
 A flipped bit: what S3 sends is verified by its SHA-256, so there the wire is plain. Rows of PostgreSQL and answers of
 MLflow and Prefect carry no digest, and TCP's own sum is too weak to rely on; what finds a flipped bit there is TLS, as
-in production. So these tests flip bits in TLS. How often a flipped bit would pass unseen on a plain wire is measured as
-well, and printed; on loopback nothing flips them.
+in production. So these tests flip bits in TLS. On a plain wire to PostgreSQL, with a bit flipped in 3 % of the
+messages, 40 tries gave 32 coded errors and 8 outcomes as undisturbed; none was wrong, and nothing rules it out.
 
 The clients' patience is shortened, so that cases take seconds; one test keeps it as it is.
 """
@@ -213,7 +213,7 @@ class Prefect:
         recipe = makers.recipe(name=place, **CLOCKS)
         events.send(events.DATA_ARRIVED, place, {}, "one")
         brought = scheduling.schedule([(recipe, Path("."))], Path("."))
-        runs = {sensor.start(recipe, ".", "poll", "a reason") for _ in range(2)}
+        runs = {sensor.start(recipe, ".", "poll", f"a reason for {place}") for _ in range(2)}
         named = [(each["kind"], each["name"].replace(place, "NAME")) for each in brought["changes"]]
         return named, len(brought["next"]), len(runs)
 
@@ -263,7 +263,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.storage.s3._pause", lambda tried: 0.01)
     monkeypatch.setattr(backoff, lambda self, context: 0.01)
     monkeypatch.setattr("infra.ledger.SILENCE", 1.0)
-    monkeypatch.setattr("flows.orchestrator.PATIENCE", 2.0)
+    monkeypatch.setattr("flows.orchestrator.PATIENCE", 4.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
