@@ -170,7 +170,7 @@ class LedgerContract:
         made = ledger.note("intent", "rows of monday", {})
         with pytest.raises(DBAPIError, match="append-only"), create_engine(_driver(url)).begin() as connection:
             connection.execute(text(change))
-        assert ledger.causes("intent") == [made]
+        assert made in ledger.causes("intent")
 
     def test_a_ledger_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has(self, url: str) -> None:
         ledger = Ledger(url)

@@ -133,6 +133,7 @@ print(json.dumps(found))
 
 def test_a_prefect_server_that_anybody_reaches_is_found(home: Path) -> None:
     """In a network of its own, where the machine has the address 10.9.8.7 and nobody else is."""
+    (home / "prefect").mkdir(parents=True)
     environment = {
         **os.environ,
         "PREFECT_HOME": str(home / "prefect"),
