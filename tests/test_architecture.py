@@ -16,7 +16,7 @@ DOORS = {
     "boto3": {"infra.storage.s3"},
     "botocore": {"infra.storage.s3"},
     "mlflow": {"infra.registry", "infra.endpoint.pyfunc"},
-    "sqlalchemy": {"infra.ledger"},
+    "sqlalchemy": {f"infra.ledger{part}" for part in ("", ".tables", ".database", ".leases")},
     "yaml": {"tasks.strict_yaml"},
 }
 ABSENT = {

@@ -262,7 +262,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.storage.s3.SILENCE", 1)
     monkeypatch.setattr("infra.storage.s3._pause", lambda tried: 0.01)
     monkeypatch.setattr(backoff, lambda self, context: 0.01)
-    monkeypatch.setattr("infra.ledger.SILENCE", 1.0)
+    monkeypatch.setattr("infra.ledger.database.SILENCE", 1.0)
     monkeypatch.setattr("flows.orchestrator.PATIENCE", 4.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")

@@ -43,7 +43,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 def test_a_flow_says_whether_it_marked_or_came_too_late(
     prefect_server: None, told: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark = Rollout(1, "2026", "tiny", 1, 7, 1, {"golden": 8})
+    mark = Rollout(id=1, at="2026", model="tiny", version=1, decision=7, epoch=1, body={"golden": 8})
     monkeypatch.setattr(release, "rollout", lambda name, version, decision: mark)
     state = rollout.rollout("tiny", 1, 7, return_state=True)
     assert (state.name, told) == ("Deployable", [("vernal.deployable", "tiny", "7")])
