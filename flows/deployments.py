@@ -5,7 +5,6 @@ parameters: editing its file changes no run until it is scheduled again. Who own
 `sensor/NAME` and automations that begin with `vernal NAME: ` are the recipe's; the rest has no name of a model in it.
 """
 
-import importlib.util
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,12 +24,6 @@ HEARTBEAT = 30  # seconds between two signs of life of a run
 ZOMBIE = 3 * HEARTBEAT  # seconds without one after which it is dead
 MIDNIGHT = datetime(2024, 1, 1)  # from which intervals count, on the clock of their time zone
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "ENQUEUE"}}
-MODULES = {
-    "retrain": "flows.retrain",
-    "sensor": "flows.sensor",
-    "rollout": "flows.rollout",
-    "reconcile": "flows.reconcile",
-}
 
 
 @dataclass
@@ -66,26 +59,24 @@ def wanted(recipe: Recipe, beside: Path, folder: Path) -> Wanted:
 
 
 def shared(work: Work, folder: Path) -> Wanted:
-    """What all recipes have in common; flows that this installation does not have are left out."""
+    """What all recipes have in common."""
     found = Wanted()
-    if has("rollout"):
-        found.deployments["rollout/vernal"] = {
-            **_deployment(work, folder, [TAG]),
-            "description": "Reads a version that went live back from the store and proves that it answers.",
-            "parameters": {},
-            "schedules": [],
-        }
-        lives = {events.PROMOTED, events.ROLLED_BACK}
-        given = {"name": "{{ event.resource.name }}"} | _numbers()
-        found.automations["vernal: a version went live"] = _on(lives, "vernal.model.*", "rollout/vernal", given)
-    if has("reconcile"):
-        clock = {"cron": "*/15 * * * *", "timezone": "UTC", "day_or": True}
-        found.deployments["reconcile/vernal"] = {
-            **_deployment(work, folder, [TAG]),
-            "description": "Makes what Prefect and MLflow show what the ledger says.",
-            "parameters": {},
-            "schedules": [_schedule("every-15-minutes", clock, {})],
-        }
+    found.deployments["rollout/vernal"] = {
+        **_deployment(work, folder, [TAG]),
+        "description": "Reads a version that went live back from the store and proves that it answers.",
+        "parameters": {},
+        "schedules": [],
+    }
+    lives = {events.PROMOTED, events.ROLLED_BACK}
+    given = {"name": "{{ event.resource.name }}"} | _numbers()
+    found.automations["vernal: a version went live"] = _on(lives, "vernal.model.*", "rollout/vernal", given)
+    clock = {"cron": "*/15 * * * *", "timezone": "UTC", "day_or": True}
+    found.deployments["reconcile/vernal"] = {
+        **_deployment(work, folder, [TAG]),
+        "description": "Makes what Prefect and MLflow show what the ledger says.",
+        "parameters": {},
+        "schedules": [_schedule("every-15-minutes", clock, {})],
+    }
     found.automations["vernal: silent runs are dead"] = {
         "description": f"No sign of life for {ZOMBIE} s: the run is crashed.",
         "trigger": {
@@ -116,11 +107,6 @@ def shared(work: Work, folder: Path) -> Wanted:
 def owned(model: str, what: str) -> str:
     """The name of an automation of a recipe."""
     return f"vernal {model}: {what}"
-
-
-def has(flow: str) -> bool:
-    """Whether this installation has the flow."""
-    return importlib.util.find_spec(f"flows.{flow}") is not None
 
 
 def _deployment(work: Work, folder: Path, tags: list[str]) -> Plain:
