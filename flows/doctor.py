@@ -1,6 +1,5 @@
 """Is this environment fit? Each check tells what it found, and what to do if that will not do."""
 
-import json
 import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -9,14 +8,14 @@ from urllib.parse import urlsplit
 
 from packaging.version import Version
 
-from infra.errors import Denied
+from flows import orchestrator as orchestration
 from infra.exposure import open_to_others
 from infra.ledger import Ledger
 from infra.settings import settings
 from infra.storage import S3Bucket
 from infra.storage.behaviour import look
 from tasks import stages
-from tasks.errors import BadInput, Coded, Unreachable
+from tasks.errors import BadInput, Coded
 from tasks.model.curves import registry
 
 LEAST = {"torch": "2.13", "transformers": "5.3", "mlflow": "3.17", "prefect": "3.8.8", "safetensors": "0.6"}
@@ -111,7 +110,7 @@ def orchestrator() -> str:
     url = _prefect()
     if not url:
         return "no server configured: each run starts one of its own"
-    theirs, ours = Version(_ask(url, "/admin/version")), _version("prefect")
+    theirs, ours = Version(_told("/admin/version")), _version("prefect")
     if theirs < ours:
         message = f"{url} is Prefect {theirs}, here is {ours}; bring the server to {ours} first"
         raise BadInput("E-VERSIONS", message)
@@ -124,7 +123,10 @@ def exposure() -> str:
     if settings().mlflow_uri.startswith("http"):
         servers[settings().mlflow_uri] = "/api/2.0/mlflow/experiments/search?max_results=1"
     found = {url: open_to_others(url, urlsplit(url).path.rstrip("/") + path) for url, path in servers.items() if url}
-    if places := [f"{_shown(url)} answers anybody at {', '.join(hosts)}" for url, hosts in found.items() if hosts]:
+    places = [
+        f"{orchestration.shown(url)} answers anybody at {', '.join(hosts)}" for url, hosts in found.items() if hosts
+    ]
+    if places:
         remedy = "let it listen on 127.0.0.1, or ask for a login (PREFECT_SERVER_API_AUTH_STRING, MLflow's basic-auth)"
         raise BadInput("E-EXPOSED", f"{'; '.join(places)}; {remedy}")
     return f"{len(found)} servers, none open to others" if found else "no servers"
@@ -133,42 +135,24 @@ def exposure() -> str:
 def telemetry() -> str:
     """Nothing is told to the makers of our libraries."""
     url = _prefect()
-    if url and json.loads(_ask(url, "/admin/settings"))["server"]["analytics_enabled"]:
+    if url and _told("/admin/settings")["server"]["analytics_enabled"]:
         remedy = "start it with PREFECT_SERVER_ANALYTICS_ENABLED=false"
         raise BadInput("E-TELEMETRY", f"Prefect's server at {url} reports to its makers; {remedy}")
     return "off"
 
 
-def _shown(url: str) -> str:
-    """A URL without a password."""
-    return urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl()
-
-
 def _prefect() -> str:
-    from prefect.settings import PREFECT_API_URL
+    """Its API; once Prefect is imported a profile may name it as well."""
+    import prefect.settings  # noqa: F401
 
-    return PREFECT_API_URL.value() or ""
+    return orchestration.there()
 
 
-def _ask(url: str, path: str) -> str:
-    """What Prefect's server answers.
-
-    Raises:
-        Denied: E-PREFECT-AUTH. Unreachable: E-PREFECT-DOWN.
-    """
-    import httpx
-    from prefect.settings import PREFECT_API_AUTH_STRING
-
-    login = PREFECT_API_AUTH_STRING.value()
-    auth = httpx.BasicAuth(*login.split(":", 1)) if login else None
-    try:
-        answer = httpx.get(url + path, timeout=10, auth=auth)
-        if answer.status_code in (401, 403):
-            raise Denied("E-PREFECT-AUTH", f"{url} refuses us; mend PREFECT_API_AUTH_STRING")
-        return answer.raise_for_status().text.strip('"')
-    except httpx.HTTPError as error:
-        message = f"{url}: {type(error).__name__}; start it, or unset PREFECT_API_URL"
-        raise Unreachable("E-PREFECT-DOWN", message) from error
+def _told(path: str) -> Any:
+    """What Prefect's server says of itself."""
+    with orchestration.api() as client:
+        where: Any = path
+        return client.request("GET", where).json()
 
 
 def as_text(found: list[dict[str, Any]]) -> str:
