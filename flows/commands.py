@@ -15,7 +15,7 @@ from typing import cast
 
 from flows import events, outcome, plan
 from infra.local.prefect import LocalPrefect
-from infra.settings import prefect_url, quiet_prefect
+from infra.settings import HEARTBEAT, prefect_url, quiet_prefect
 from tasks import recipe
 from tasks.errors import BadInput, Interrupted, Unreachable
 from tasks.records import Verdict
@@ -38,7 +38,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _retrain(what: recipe.Recipe, beside: Path, run_key: str) -> Verdict:
-    from flows.deployments import HEARTBEAT, TAG
+    from flows.deployments import TAG
     from flows.turn import alone
 
     _tell()

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flows import events
-from infra.settings import IN_PREFECT
+from infra.settings import HEARTBEAT, IN_PREFECT
 from tasks.recipe import Recipe, Schedule, Work
 
 Plain = dict[str, Any]
@@ -20,7 +20,6 @@ Plain = dict[str, Any]
 TAG = "vernal"
 RESUMED = "auto-resume"  # runs of this tag that crash are taken up again
 RESUMES = 3  # times that they are, at most
-HEARTBEAT = 30  # seconds between two signs of life of a run
 ZOMBIE = 3 * HEARTBEAT  # seconds without one after which it is dead
 MIDNIGHT = datetime(2024, 1, 1)  # from which intervals count, on the clock of their time zone
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "ENQUEUE"}}

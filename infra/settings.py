@@ -140,6 +140,7 @@ def quiet_mlflow() -> None:
         os.environ.setdefault(name, value)
 
 
+HEARTBEAT = 30  # seconds between two signs of life of a run; Prefect's own: 180
 IN_PREFECT = {  # of every process that runs a flow, here or on a worker
     "PREFECT_LOGGING_EXTRA_LOGGERS": "vernal",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",

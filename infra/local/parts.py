@@ -27,7 +27,7 @@ from infra.local.postgres import LocalPostgres
 from infra.local.program import Program
 from infra.local.s3 import LocalS3
 from infra.local.supervisor import Part
-from infra.settings import IN_PREFECT, environment_with, settings
+from infra.settings import HEARTBEAT, IN_PREFECT, environment_with, settings
 
 ROOT = Path(__file__).parents[2]  # from where flows and tasks are imported
 NAMES = ("postgres", "s3", "prefect", "mlflow", "worker")
@@ -71,7 +71,7 @@ class Parts:
             "VERNAL_MLFLOW": self._tracking,
             "PREFECT_API_URL": f"{self._pages}/api",
             "PREFECT_API_AUTH_STRING": self._password,
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
             **self._keys,
         }
 
