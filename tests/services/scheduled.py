@@ -135,10 +135,19 @@ def block(prefect: Prefect, address: str) -> None:
 
 
 def stop_clock(prefect: Prefect) -> None:
-    """One run by the clock is enough: the schedule is switched off, as on Prefect's page."""
+    """One run by the clock is enough: the schedule is switched off, as on Prefect's page.
+
+    Each time that it is, the runs to come are taken out of the calendar. A scheduler that was at it just then puts its
+    own in afterwards; it looks every 5 s, so it is switched off until nothing came for longer than that.
+    """
     found = prefect.ask("GET", "deployments/name/retrain/quickstart")
-    for schedule in found["schedules"]:
-        prefect.ask("PATCH", f"deployments/{found['id']}/schedules/{schedule['id']}", active=False)
+    quiet = time.monotonic()
+    while time.monotonic() < quiet + 7:
+        for schedule in found["schedules"]:
+            prefect.ask("PATCH", f"deployments/{found['id']}/schedules/{schedule['id']}", active=False)
+        time.sleep(1)
+        if any(run["state_name"] == "Scheduled" for run in prefect.runs("retrain/quickstart")):
+            quiet = time.monotonic()
 
 
 def fired(prefect: Prefect, deployment: str) -> bool:

@@ -63,7 +63,8 @@ def test_prefects_pages_show_the_run_and_its_verdict(ran: Scheduled, album: Path
     words = [ran.run["name"], "Promoted", "auto-scheduled", "finetune"]
     seen = in_prefect(ran, f"/runs/flow-run/{ran.run['id']}", album / "prefect-run.png", *words)
     assert [word for word in words if word not in seen.text] == []
-    runs = ran.prefect.ask("POST", "flow_runs/filter", flows={"name": {"any_": ["retrain"]}}, sort="START_TIME_DESC")
+    done = {"flows": {"name": {"any_": ["retrain"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    runs = ran.prefect.ask("POST", "flow_runs/filter", **done, sort="END_TIME_DESC")
     assert runs[0]["state_name"] == "Refused by the gate"
     tasks = ran.prefect.ask("POST", "task_runs/filter", flow_runs={"id": {"any_": [runs[0]["id"]]}})
     states = {task["name"].rpartition("-")[0]: task["state_name"] for task in tasks}
