@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -72,23 +73,23 @@ def run_on(home: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
-@pytest.fixture(scope="session")
-def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
-    """The whole stack of this session, brought up and ended by the commands themselves.
+@contextmanager
+def stack_with(config: pytest.Config, **environment: str) -> Iterator[Stack]:
+    """The whole stack, brought up with these settings and ended by the commands themselves.
 
     `stack.environment` is what a command needs to use it; `VERNAL_HOME` is the folder above `stack.home`. Not below
     pytest's folder, which PostgreSQL's user may not enter. Swift is installed once, below pytest's cache.
     """
-    assert pytestconfig.cache
+    assert config.cache
     with tempfile.TemporaryDirectory(prefix="vernal-stack-") as home:
         Path(home).chmod(0o755)
         stack = Stack(Path(home) / "stack")
-        swift = pytestconfig.cache.mkdir("swift") / "environment"
+        swift = config.cache.mkdir("swift") / "environment"
         LocalS3(stack.home / "s3", environment=swift).install()
         (stack.home / "s3").mkdir(parents=True)
         (stack.home / "s3" / "environment").symlink_to(swift)
         try:
-            came = run_on(Path(home), "up", HF_TOKEN=HUB)
+            came = run_on(Path(home), "up", **environment)
             print(came.stdout)
             if "E-POSTGRES-MISSING" in came.stderr:
                 pytest.skip(came.stderr)
@@ -97,6 +98,13 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
         finally:
             ended = run_on(Path(home), "down")
             assert ended.returncode == 0, ended.stderr
+
+
+@pytest.fixture(scope="session")
+def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
+    """The stack of this session."""
+    with stack_with(pytestconfig, HF_TOKEN=HUB) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")
