@@ -20,6 +20,8 @@ Plain = dict[str, Any]
 TAG = "vernal"
 RESUMED = "auto-resume"  # runs of this tag that crash are taken up again
 RESUMES = 3  # times that they are, at most
+REST = 30  # seconds from a crash until then: a worker tells of one death twice, 18 s apart on a busy machine
+TAKEN_UP = ("AwaitingRetry", "Scheduled", "Pending", "Running")  # states after which nobody has to take it up
 ZOMBIE = 3 * HEARTBEAT  # seconds without one after which it is dead
 MIDNIGHT = datetime(2024, 1, 1)  # from which intervals count, on the clock of their time zone
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "ENQUEUE"}}
@@ -88,8 +90,14 @@ def shared(work: Work, folder: Path) -> Wanted:
         "actions": [{"type": "change-flow-run-state", "state": "CRASHED", "message": "no sign of life any more"}],
     }
     found.automations["vernal: crashed runs go on"] = {
-        "description": "A crashed run goes on from its last stage and checkpoint; the flow says how often.",
-        "trigger": {**_event(["prefect.flow-run.Crashed"], "prefect.flow-run.*"), "match_related": _tagged(RESUMED)},
+        "description": f"{REST} s after a crash a run goes on from its last checkpoint, {RESUMES} times at most.",
+        "trigger": {
+            **_event([f"prefect.flow-run.{name}" for name in TAKEN_UP], "prefect.flow-run.*"),
+            "after": ["prefect.flow-run.Crashed"],
+            "match_related": _tagged(RESUMED),
+            "posture": "Proactive",
+            "within": REST,
+        },
         "actions": [
             {
                 "type": "change-flow-run-state",
