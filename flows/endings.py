@@ -7,13 +7,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from prefect import runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import TypeAdapter
 
-from flows import events, page, plan
-from flows.deployments import RESUMES
+from flows import attempts, events, page, plan
 from infra.ledger import Kind
 from infra.registry import Status
 from tasks.errors import Coded
@@ -25,24 +23,9 @@ log = logging.getLogger("vernal.retrain")
 logging.getLogger("vernal").setLevel(logging.INFO)  # Prefect's pages take what is said, on a worker as well
 
 
-def no_crash_loop() -> None:
-    """Refuses to take up a run that dies again and again: what killed it (memory, most often) will kill it again.
-
-    Raises:
-        Coded: E-CRASH-LOOP.
-    """
-    attempts = runtime.flow_run.run_count or 1
-    if attempts > 1 + RESUMES:
-        raise Coded(
-            "E-CRASH-LOOP",
-            f"this run died {attempts - 1} times and is not taken up again; its log and the worker's say of what; "
-            f"mend that and start it anew: it goes on from the newest checkpoint",
-        )
-
-
 def reused(verdict: Verdict) -> State[Verdict]:
     """The end of a run that found everything done."""
-    if (runtime.flow_run.run_count or 1) > 1:  # the attempt before may have died between the verdict and the event
+    if attempts.number() > 1:  # the attempt before may have died between the verdict and the event
         events.decided(verdict.name, verdict.version, kind(verdict))
     return Completed(name="Reused", message=_said(verdict), data=verdict)
 

@@ -4,6 +4,7 @@ Each thing is looked at by itself, so that one service that does not answer keep
 error is raised at the end.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,8 +15,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows import events, orchestrator
-from flows.deployments import RESUMED, RESUMES
+from flows import attempts, events, orchestrator
+from flows.deployments import RESUMED, RESUMES, TAG
 from infra.ledger import Ledger
 from infra.settings import settings
 from tasks.errors import Coded, Missing
@@ -49,7 +50,7 @@ def mend() -> Iterator[Mended]:
         Coded: the first error, when the rest was mended.
     """
     models = Ledger(settings().ledger_url).models()
-    looks: list[Callable[[], Iterable[Mended]]] = [mending.runs, stranded]
+    looks: list[Callable[[], Iterable[Mended]]] = [mending.runs, stranded, unburied]
     looks += [partial(look, model) for model in models for look in (overdue, mending.pointers, unheard)]
     failed: Coded | None = None
     for look in [*looks, mending.leftovers]:
@@ -78,6 +79,16 @@ def stranded() -> Iterator[Mended]:
             path: Any = f"/flow_runs/{run['id']}/set_state"
             client.request("POST", path, json={"state": again, "force": True})
             yield Mended("flow run", run["name"], "crashed, taken up again")
+
+
+def unburied() -> Iterator[Mended]:
+    """Tasks that are shown at work in runs that have ended: they died with them."""
+    if not orchestrator.there():
+        return
+    over = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}, "tags": {"all_": [TAG]}}
+    with orchestrator.api() as client:
+        for name in attempts.bury(client, over, before=math.inf):
+            yield Mended("task run", name, "crashed with its run")
 
 
 def overdue(model: str) -> Iterator[Mended]:

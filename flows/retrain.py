@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 
-from flows import endings, page, plan, show
+from flows import attempts, endings, page, plan, show
 from flows.turn import alone, on_gpu
 from tasks.data.ingest import ingest
 from tasks.data.tokenise import tokenise
@@ -36,10 +36,11 @@ def retrain(recipe: Received, beside: str = ".") -> State[Verdict]:
     """From the recipe's data to a verdict; relative names are looked up in the folder `beside` first."""
     run_key = plan.walk(recipe, Path(beside)).run_key
     with alone(run_key) if runtime.deployment.id else nullcontext():  # `vernal run` waits before it comes here
+        attempts.bury_earlier()
         found = plan.walk(recipe, Path(beside))
         if found.finished and found.verdict:
             return endings.reused(found.verdict)
-        endings.no_crash_loop()  # here: a worker reports one death twice, and the second resumption waits for the first
+        attempts.no_crash_loop()
         return endings.judged(whole_way(recipe, beside, found))
 
 

@@ -299,7 +299,7 @@ def _asked(schedule: Plain) -> Plain:
 
 
 def _normal(automation: Plain) -> Plain:
-    """An automation in the one spelling that Prefect's own model gives it."""
+    """An automation as Prefect's own model spells it, without what may be said of a new one only."""
     from prefect.events.schemas.automations import AutomationCore
 
-    return AutomationCore.model_validate({**automation}).model_dump(mode="json")
+    return AutomationCore.model_validate({**automation}).model_dump(mode="json", exclude={"owner_resource"})

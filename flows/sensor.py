@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 from pydantic import JsonValue
 
-from flows import endings, orchestrator, plan
+from flows import attempts, orchestrator, plan
 from infra.ledger import Cause, Ledger
 from infra.settings import settings
 from tasks import stages
@@ -50,7 +50,8 @@ def sensor(
     recipe: Received, beside: str = ".", why: Why = "poll", evidence: dict[str, JsonValue] | None = None
 ) -> State[None]:
     """One run of `retrain` if there is a new reason for it, none if there is not; `evidence`: an event's payload."""
-    endings.no_crash_loop()
+    attempts.bury_earlier()
+    attempts.no_crash_loop()
     ledger = Ledger(settings().ledger_url)
     found = look(recipe, Path(beside), why, evidence or {}, ledger.causes(recipe.name))
     if found.start:

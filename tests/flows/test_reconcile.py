@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import Crashed
+from prefect.states import Crashed, Running
 
 from flows import events, reconcile, rollout
 from flows.__main__ import main
-from flows.deployments import RESUMED
+from flows.deployments import RESUMED, TAG
 from infra.ledger import Decision, Ledger, Rollout
 from infra.settings import settings
 from tasks.errors import Unreachable
@@ -122,3 +122,25 @@ def test_a_crashed_run_of_which_no_automation_heard_goes_on(
         assert client.read_flow_run(run.id).state_name == "AwaitingRetry"
         assert client.read_flow_run(stranger.id).state_name == "Crashed"
         assert list(reconcile.stranded()) == []
+
+
+def test_tasks_that_died_with_their_run_are_shown_as_dead_and_those_of_living_runs_left_alone(
+    prefect_server: None,
+) -> None:
+    with get_client(sync_client=True) as client:
+        dead, living = (
+            client.create_flow_run(reconcile.reconcile, name=name, tags=[TAG]) for name in ("dead", "living")
+        )
+        for run in (dead, living):
+            client.set_flow_run_state(run.id, Running(), force=True)
+            asked = {
+                "flow_run_id": str(run.id),
+                "task_key": "finetune",
+                "dynamic_key": "0",
+                "name": f"finetune of {run.name}",
+            }
+            client.request("POST", "/task_runs/", json={**asked, "state": {"type": "RUNNING"}})
+        client.set_flow_run_state(dead.id, Crashed(), force=True)
+        assert [each.which for each in reconcile.unburied()] == ["finetune of dead"]
+        assert list(reconcile.unburied()) == []
+        client.set_flow_run_state(living.id, Crashed(), force=True)

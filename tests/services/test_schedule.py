@@ -142,6 +142,12 @@ def test_scheduling_again_changes_nothing_and_removing_leaves_nothing(stack: Sta
     again = stack.schedule(stack.recipe(CLOCKS, TRIGGERS))
     assert set(did(again).values()) == {"unchanged"}
     assert again["next"] == first["next"]
+    slower = stack.schedule(stack.recipe(CLOCKS, TRIGGERS.replace("10", "20")))
+    assert {name for name, what in did(slower).items() if what == "changed"} == {
+        "sensor/tiny",
+        "vernal tiny: data arrived",
+    }
+    assert set(did(stack.schedule(stack.recipe(CLOCKS, TRIGGERS.replace("10", "20")))).values()) == {"unchanged"}
     fewer = stack.schedule(stack.recipe())
     assert did(fewer)["retrain/tiny"] == "changed"
     assert did(fewer)["sensor/tiny"] == did(fewer)["vernal tiny: data arrived"] == "removed"
