@@ -140,9 +140,10 @@ def test_a_run_outlives_the_death_of(
     assert digests(told) == digests(expected)
     assert (told["version"], told["champion"]) == (expected["version"], expected["champion"]) == (1, 1)
     assert [run["id"] for run in prefect.runs(f"retrain/{death.name}")] == [death.run["id"]]
-    assert [event["payload"]["version"] for event in prefect.events("vernal.promoted") if about(event, death)] == [1]
-    decided = Ledger(stack.environment["VERNAL_LEDGER"]).decisions(death.name)
-    assert [(row.version, row.kind) for row in decided] == [(1, "promoted")]
+    ledger = Ledger(stack.environment["VERNAL_LEDGER"])
+    assert [(row.version, row.kind) for row in ledger.decisions(death.name)] == [(1, "promoted")]
+    marks = until(lambda: ledger.rollouts(death.name), "others heard of it")
+    assert [mark.version for mark in marks] == [1]
     assert versions(stack, death.name) == ["1"]
     end = time.monotonic() + ZOMBIE + STRANDED
     while left := running(stack, prefect, death):
@@ -218,10 +219,6 @@ def checkpoints(stack: Stack) -> set[str]:
 def digests(told: dict[str, Any]) -> dict[str, str]:
     """The outputs of all stages whose name says nothing of the home that they stand in."""
     return {verb: stage["digest"] for verb, stage in told["stages"].items()}
-
-
-def about(event: dict[str, Any], death: Death) -> bool:
-    return bool(event["resource"]["prefect.resource.id"] == f"vernal.model.{death.name}")
 
 
 def versions(stack: Stack, name: str) -> list[str]:
