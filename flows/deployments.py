@@ -63,7 +63,7 @@ def shared(work: Work, folder: Path) -> Wanted:
     """What all recipes have in common."""
     found = Wanted()
     found.deployments["rollout/vernal"] = {
-        **_deployment(work, folder, [TAG]),
+        **_deployment(work, folder, [TAG, RESUMED]),
         "description": "Reads a version that went live back from the store and proves that it answers.",
         "parameters": {},
         "schedules": [],
@@ -90,7 +90,7 @@ def shared(work: Work, folder: Path) -> Wanted:
         "actions": [{"type": "change-flow-run-state", "state": "CRASHED", "message": "no sign of life any more"}],
     }
     found.automations["vernal: crashed runs go on"] = {
-        "description": f"{REST} s after a crash a run goes on from its last checkpoint, {RESUMES} times at most.",
+        "description": f"{REST} s after a crash reconcile lets the run go on from its last checkpoint.",
         "trigger": {
             **_event([f"prefect.flow-run.{name}" for name in TAKEN_UP], "prefect.flow-run.*"),
             "after": ["prefect.flow-run.Crashed"],
@@ -98,15 +98,7 @@ def shared(work: Work, folder: Path) -> Wanted:
             "posture": "Proactive",
             "within": REST,
         },
-        "actions": [
-            {
-                "type": "change-flow-run-state",
-                "state": "SCHEDULED",
-                "name": "AwaitingRetry",
-                "message": "goes on from its last stage",
-                "force": True,
-            }
-        ],
+        "actions": [{"type": "run-deployment", "deployment": "reconcile/vernal", "parameters": {}}],
     }
     return found
 
@@ -160,20 +152,21 @@ def _reasons(recipe: Recipe) -> dict[str, Plain]:
     """Events that start the sensor. Many within a while are one; the sensor comes when the while is over.
 
     Prefect fires at the first event and is deaf to the rest of the window. Who is told late looks late: whatever came
-    in the window is there when the sensor looks.
+    in the window is there when the sensor looks. How long after a run for drift another one may start is the sensor's
+    matter: evidence that started nothing must not silence what is found later.
     """
     assert recipe.triggers
-    reasons = [("data", events.DATA_ARRIVED, recipe.triggers.debounce, recipe.triggers.debounce)]
+    reasons = [("data", events.DATA_ARRIVED, recipe.triggers.debounce)]
     if recipe.triggers.drift:
-        reasons.append(("drift", events.DRIFT_FOUND, recipe.triggers.cooldown, 0))
+        reasons.append(("drift", events.DRIFT_FOUND, 0))
     if recipe.triggers.decay:
-        reasons.append(("decay", events.DECAY_FOUND, recipe.triggers.cooldown, 0))
+        reasons.append(("decay", events.DECAY_FOUND, 0))
     found = {}
-    for why, event, within, later in reasons:
+    for why, event, later in reasons:
         given = {"why": why, "evidence": _typed("event.payload | tojson")}
         about = events.resource(recipe.name)["prefect.resource.id"]
         automation = _on({event}, about, f"sensor/{recipe.name}", given)
-        automation["trigger"]["within"] = within
+        automation["trigger"]["within"] = recipe.triggers.debounce
         automation["actions"][0]["schedule_after"] = later
         found[owned(recipe.name, f"{why} arrived" if why == "data" else f"{why} found")] = automation
     return found
@@ -183,7 +176,6 @@ def _notification(recipe: Recipe) -> Plain:
     """People hear of runs that failed and of challengers that were refused, by the block that the recipe names."""
     about = f"{recipe.name}: {{{{ event.event }}}}"
     text = "{{ event.resource.name }}: {{ event.event }}\n{{ event.payload | tojson }}"
-    ends = ["prefect.flow-run.Failed", "prefect.flow-run.Crashed"]
     return {
         "description": f"Tells {recipe.work.notify} of failed runs and refused challengers.",
         "trigger": {
@@ -191,7 +183,7 @@ def _notification(recipe: Recipe) -> Plain:
             "require": "any",
             "within": 0,
             "triggers": [
-                {**_event(ends, "prefect.flow-run.*"), "match_related": _tagged(recipe.name)},
+                {**_event(["prefect.flow-run.Failed"], "prefect.flow-run.*"), "match_related": _tagged(recipe.name)},
                 _event([events.REFUSED], events.resource(recipe.name)["prefect.resource.id"]),
             ],
         },

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows import explain
+from flows import explain, plan
+from flows.patience import patiently
 from flows.plan import VERBS, Plan
 from infra.settings import settings
 from tasks import stages
@@ -29,18 +30,19 @@ log = logging.getLogger("vernal.page")
 def publish(recipe: Recipe, run: Plan, verdict: Verdict, links: Mapping[str, str]) -> dict[str, str]:
     """Keeps the page of a finished run in the store and shows it in the registry; returns all places to look at.
 
-    A registry that does not answer ends no run: the page stands in the store.
+    The verdict stands: no service that is away now ends the run. `vernal run` writes a page that is not in the store.
     """
     places = {**links, **_in_registry(verdict)}
-    file = keep(run, write(recipe, run, verdict, places))
-    there = registry()
     try:
+        run = patiently(lambda: plan.follow(run, recipe))
+        file = patiently(lambda: keep(run, write(recipe, run, verdict, places)))
+        there = registry()
         with stages.workplace("page") as folder:
             there.artifact(there.run_of(verdict.name, verdict.version), laid_out(file, folder), "report")
         there.tag(verdict.name, verdict.version, "vernal.page", file.digest)
         there.describe(verdict.name, verdict.version, description(run, verdict, places))
     except Coded as error:
-        log.warning("the page of this run is not in the registry: %s", error)
+        log.warning("the page of this run is not everywhere it should be: %s", error)
     return places
 
 

@@ -4,11 +4,9 @@ Each thing is looked at by itself, so that one service that does not answer keep
 error is raised at the end.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -16,7 +14,6 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import attempts, events, orchestrator
-from flows.deployments import RESUMED, RESUMES, TAG
 from infra.ledger import Ledger
 from infra.settings import settings
 from tasks.errors import Coded, Missing
@@ -25,8 +22,7 @@ from tasks.release.mending import Mended
 
 GRACE = 300.0  # seconds that a decision has to be heard of and acted upon
 AGAIN = 3600.0  # seconds between two tellings of a decision that nobody acts upon
-STRANDED = timedelta(seconds=60)  # after a crash the automation has had its chance
-LATELY = timedelta(days=1)  # who crashed before that is left to people
+LATELY = 86_400.0  # seconds after which nobody is told of an older decision any more
 
 
 @flow(name="reconcile", persist_result=False)
@@ -50,7 +46,7 @@ def mend() -> Iterator[Mended]:
         Coded: the first error, when the rest was mended.
     """
     models = Ledger(settings().ledger_url).models()
-    looks: list[Callable[[], Iterable[Mended]]] = [mending.runs, stranded, unburied]
+    looks: list[Callable[[], Iterable[Mended]]] = [attempts.take_up, mending.runs, attempts.unburied]
     looks += [partial(look, model) for model in models for look in (overdue, mending.pointers, unheard)]
     failed: Coded | None = None
     for look in [*looks, mending.leftovers]:
@@ -64,33 +60,6 @@ def mend() -> Iterator[Mended]:
         raise failed
 
 
-def stranded() -> Iterator[Mended]:
-    """Crashed runs that were not taken up again. A Prefect server that was started anew waits for events which it heard
-    before, and lets the automation hear of a crash a quarter of an hour late."""
-    if not orchestrator.there():
-        return
-    now = datetime.now(UTC)
-    window = {"after_": (now - LATELY).isoformat(), "before_": (now - STRANDED).isoformat()}
-    crashed = {"state": {"type": {"any_": ["CRASHED"]}}, "tags": {"all_": [RESUMED]}, "end_time": window}
-    again = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "goes on from its last stage"}
-    with orchestrator.api() as client:
-        found = client.request("POST", "/flow_runs/filter", json={"flow_runs": crashed}).json()
-        for run in [each for each in found if each["run_count"] <= RESUMES]:
-            path: Any = f"/flow_runs/{run['id']}/set_state"
-            client.request("POST", path, json={"state": again, "force": True})
-            yield Mended("flow run", run["name"], "crashed, taken up again")
-
-
-def unburied() -> Iterator[Mended]:
-    """Tasks that are shown at work in runs that have ended: they died with them."""
-    if not orchestrator.there():
-        return
-    over = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}, "tags": {"all_": [TAG]}}
-    with orchestrator.api() as client:
-        for name in attempts.bury(client, over, before=math.inf):
-            yield Mended("task run", name, "crashed with its run")
-
-
 def overdue(model: str) -> Iterator[Mended]:
     """Requests for approval that nobody answered in time."""
     for decision in approval.overdue(model):
@@ -99,11 +68,14 @@ def overdue(model: str) -> Iterator[Mended]:
 
 
 def unheard(model: str) -> Iterator[Mended]:
-    """A live decision whose version nobody has rolled out: told again, once an hour, if Prefect has not heard it."""
-    decision = mending.unrolled(model)
-    if decision is None or not orchestrator.there():
+    """Decisions of the last day of which Prefect has not heard; a live one that nobody rolled out is told hourly."""
+    if not orchestrator.there():
         return
-    age = (datetime.now(UTC) - datetime.fromisoformat(decision.at)).total_seconds()
-    if age > GRACE and not events.heard(decision, hours := int(age // AGAIN)):
-        events.tell(decision, hours)
-        yield Mended("event", f"{model} version {decision.version}", f"vernal.{decision.kind} told again")
+    unrolled = mending.unrolled(model)
+    for decision in Ledger(settings().ledger_url).decisions(model):
+        age = (datetime.now(UTC) - datetime.fromisoformat(decision.at)).total_seconds()
+        waits = unrolled is not None and decision.id == unrolled.id
+        hours = int(age // AGAIN) if waits else 0
+        if GRACE < age and (waits or age < LATELY) and not events.heard(decision, hours):
+            events.tell(decision, hours)
+            yield Mended("event", f"{model} version {decision.version}", f"vernal.{decision.kind} told again")

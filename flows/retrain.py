@@ -10,6 +10,7 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 
 from flows import attempts, endings, page, plan, show
+from flows.patience import patiently
 from flows.turn import alone, on_gpu
 from tasks.data.ingest import ingest
 from tasks.data.tokenise import tokenise
@@ -34,14 +35,17 @@ from tasks.release.register import register
 )
 def retrain(recipe: Received, beside: str = ".") -> State[Verdict]:
     """From the recipe's data to a verdict; relative names are looked up in the folder `beside` first."""
-    run_key = plan.walk(recipe, Path(beside)).run_key
-    with alone(run_key) if runtime.deployment.id else nullcontext():  # `vernal run` waits before it comes here
-        attempts.bury_earlier()
-        found = plan.walk(recipe, Path(beside))
-        if found.finished and found.verdict:
-            return endings.reused(found.verdict)
-        attempts.no_crash_loop()
-        return endings.judged(whole_way(recipe, beside, found))
+    attempts.bury_earlier()
+    there = Path(beside)
+    while True:
+        run_key = patiently(lambda: plan.walk(recipe, there)).run_key
+        with alone(run_key) if runtime.deployment.id else nullcontext():  # `vernal run` waits before it comes here
+            found = patiently(lambda: plan.walk(recipe, there))
+            if found.run_key != run_key:  # the source changed while we waited: another run, and another turn
+                continue
+            if found.finished and found.verdict:
+                return endings.reused(found.verdict)
+            return endings.judged(whole_way(recipe, beside, found))
 
 
 def whole_way(recipe: Recipe, beside: str, run: plan.Plan) -> Verdict:
@@ -58,6 +62,6 @@ def whole_way(recipe: Recipe, beside: str, run: plan.Plan) -> Verdict:
     report = evaluate(bundle, checked, recipe.metric, recipe.exam)
     version = register(recipe, checked, trained, bundle, report, run.run_key)
     verdict = promote(version, checked, recipe.task, recipe.metric, recipe.gate)
-    places = page.publish(recipe, plan.follow(run, recipe), verdict, show.here())
+    places = page.publish(recipe, run, verdict, show.here())
     show.verdict(recipe, report, verdict, places)
     return verdict

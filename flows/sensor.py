@@ -9,8 +9,10 @@ looks starts the next, which looks again. Where Prefect lost its database, a not
 again; where that run had finished, the store knows, and nothing is made.
 """
 
+import json
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 from uuid import UUID
@@ -23,6 +25,7 @@ from prefect.states import Completed
 from pydantic import JsonValue
 
 from flows import attempts, orchestrator, plan
+from flows.patience import patiently
 from infra.ledger import Cause, Ledger
 from infra.settings import settings
 from tasks import stages
@@ -51,16 +54,21 @@ def sensor(
 ) -> State[None]:
     """One run of `retrain` if there is a new reason for it, none if there is not; `evidence`: an event's payload."""
     attempts.bury_earlier()
-    attempts.no_crash_loop()
+    found = patiently(lambda: act(recipe, beside, why, evidence or {}))
+    log.info("%s: %s", recipe.name, found.reason)
+    return Completed(name="Run started" if found.start else "Nothing new", message=found.reason)
+
+
+def act(recipe: Recipe, beside: str, why: Why, evidence: dict[str, Any]) -> Found:
+    """A look, and what follows of it; done twice it is done once."""
     ledger = Ledger(settings().ledger_url)
-    found = look(recipe, Path(beside), why, evidence or {}, ledger.causes(recipe.name))
+    found = look(recipe, Path(beside), why, evidence, ledger.causes(recipe.name))
     if found.start:
         run = start(recipe, beside, why, found.key)
         ledger.note(recipe.name, found.key, {**found.body, "run": run})
     elif found.body:
         ledger.note(recipe.name, found.key, found.body)
-    log.info("%s: %s", recipe.name, found.reason)
-    return Completed(name="Run started" if found.start else "Nothing new", message=found.reason)
+    return found
 
 
 def look(recipe: Recipe, beside: Path, why: Why, evidence: dict[str, Any], causes: list[Cause]) -> Found:
@@ -83,22 +91,15 @@ def look(recipe: Recipe, beside: Path, why: Why, evidence: dict[str, Any], cause
         return Found(key, bool(gone), reason, {})
     if planned.finished:
         return Found(key, False, "trained on already", {**body, "run": None})
-    start, reason = enough(recipe, why, evidence, causes[-1] if causes else None, body)
+    if grave(recipe, why, evidence) and not cooling(recipe, why, causes):
+        return Found(key, True, f"{why}: {json.dumps(evidence)}", body)
+    start, reason = enough(recipe, causes[-1] if causes else None, body)
     return Found(key, start, reason, body if start else {})
 
 
-def enough(
-    recipe: Recipe, why: Why, evidence: dict[str, Any], last: Cause | None, now: dict[str, Any]
-) -> tuple[bool, str]:
-    """Whether what is new about the source is worth a run by the recipe's triggers, and why."""
+def enough(recipe: Recipe, last: Cause | None, now: dict[str, Any]) -> tuple[bool, str]:
+    """Whether what is new about the source is worth a run by itself, and why."""
     triggers = recipe.triggers
-    if triggers and why == "drift" and triggers.drift:
-        psi = evidence.get("psi")
-        return _is_number(psi) and psi >= triggers.drift.psi, f"psi {psi}, wanted {triggers.drift.psi:g} or more"
-    if triggers and why == "decay" and triggers.decay:
-        metric, value, wanted = evidence.get("metric"), evidence.get("value"), triggers.decay
-        low = metric == wanted.metric and _is_number(value) and value < wanted.below
-        return low, f"{metric} {value}, wanted {wanted.metric} below {wanted.below:g}"
     if last is None:
         return True, "nothing was noted of this model before"
     if last.body["recipe"] != now["recipe"]:
@@ -109,6 +110,26 @@ def enough(
     if rows is None:
         return True, "the source changed, and rows of the last run are not known"
     return rows >= triggers.new_rows, f"about {rows:,} new rows by size, wanted {triggers.new_rows:,} or more"
+
+
+def grave(recipe: Recipe, why: Why, evidence: dict[str, Any]) -> bool:
+    """Whether drift or decay is as large as the recipe says that it has to be."""
+    triggers = recipe.triggers
+    if why == "drift" and triggers and triggers.drift:
+        psi = evidence.get("psi")
+        return _is_number(psi) and psi >= triggers.drift.psi
+    if why == "decay" and triggers and triggers.decay:
+        value = evidence.get("value")
+        low = _is_number(value) and value < triggers.decay.below
+        return low and evidence.get("metric") == triggers.decay.metric
+    return False
+
+
+def cooling(recipe: Recipe, why: Why, causes: list[Cause]) -> bool:
+    """Whether a run was started for the same reason less than `triggers.cooldown` seconds ago."""
+    began = [datetime.fromisoformat(each.at) for each in causes if each.body["why"] == why and each.body["run"]]
+    age = timedelta(seconds=recipe.triggers.cooldown if recipe.triggers else 0)
+    return bool(began) and datetime.now(UTC) - max(began) < age
 
 
 def grown(recipe: Recipe, last: dict[str, Any], size: int) -> int | None:

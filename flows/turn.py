@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+from flows.patience import patiently
 from infra.ledger import Ledger
 from infra.settings import settings
 
@@ -16,7 +17,9 @@ def alone(run_key: str) -> Iterator[None]:
 
     A holder that was killed keeps the others waiting for 10 s, then the first of them goes on where it was.
     """
-    with Ledger(settings().ledger_url).lease(f"run:{run_key}", patience=math.inf):
+    leases = Ledger(settings().ledger_url)
+    with ExitStack() as held:
+        patiently(lambda: held.enter_context(leases.lease(f"run:{run_key}", patience=math.inf)))
         yield
 
 

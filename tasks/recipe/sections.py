@@ -338,10 +338,10 @@ class Triggers(Section):
     poll: Annotated[Annotated[Cron, Text] | Annotated[Annotated[int, Field(ge=10)], Mapped], ByForm] | None = Field(
         None, description="how often to look at the source: seconds, or a cron in UTC; none: when an event says so"
     )
-    debounce: int = Field(60, ge=1, le=86_400, description="seconds in which many events of new data are one")
+    debounce: int = Field(60, ge=1, le=86_400, description="seconds in which many events of a kind are one")
     drift: Drift | None = None
     decay: Decay | None = None
-    cooldown: int = Field(86_400, ge=0, description="seconds in which many events of drift or decay are one")
+    cooldown: int = Field(86_400, ge=0, description="seconds from a run for drift or decay to the next one for it")
 
 
 class Work(Section):

@@ -38,6 +38,10 @@ class Watched:
         found = [{"text": f"row {number:05} of {name}", "intent": "ab"[number % 2]} for number in range(rows)]
         (self.folder / "rows" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
 
+    def learn(self) -> None:
+        """As the run does it that was started."""
+        ingest.fn(self.recipe.data, self.recipe.task, str(self.folder))
+
     def look(self, why: Why = "data", **evidence: Any) -> Found:
         ledger = Ledger(settings().ledger_url)
         found = sensor.look(self.recipe, self.folder, why, evidence, ledger.causes("tiny"))
@@ -68,7 +72,7 @@ def test_the_same_rows_elsewhere_or_back_again_are_no_reason(tmp_path: Path, hom
 def test_few_new_rows_wait_until_there_are_enough(tmp_path: Path, home: Path) -> None:
     watched = Watched(tmp_path, new_rows=30)
     assert watched.look().start
-    ingest.fn(watched.recipe.data, watched.recipe.task, str(tmp_path))  # as the run does that was started
+    watched.learn()
     watched.add("tuesday", 20)
     few = watched.look()
     assert (few.start, few.reason) == (False, "about 20 new rows by size, wanted 30 or more")
@@ -79,7 +83,7 @@ def test_few_new_rows_wait_until_there_are_enough(tmp_path: Path, home: Path) ->
 def test_rows_that_were_written_anew_all_count(tmp_path: Path, home: Path) -> None:
     watched = Watched(tmp_path, new_rows=30)
     watched.look()
-    ingest.fn(watched.recipe.data, watched.recipe.task, str(tmp_path))
+    watched.learn()
     watched.add("monday", 90)
     assert watched.look().reason == "about 100 new rows by size, wanted 30 or more"
 
@@ -108,8 +112,34 @@ def test_evidence_counts_from_the_recipes_threshold(
 ) -> None:
     watched = Watched(tmp_path, new_rows=30)
     watched.look()
+    watched.learn()
     watched.add("tuesday", 1)  # too few to be a reason by themselves
     assert watched.look(why, **evidence).start is start
+
+
+def test_weak_evidence_hides_no_rows_that_are_enough_by_themselves(tmp_path: Path, home: Path) -> None:
+    watched = Watched(tmp_path, new_rows=30)
+    watched.look()
+    watched.learn()
+    watched.add("tuesday", 60)
+    assert watched.look("drift", psi=0.1).start
+
+
+def test_a_run_for_drift_silences_drift_alone_and_for_the_cooldown_alone(tmp_path: Path, home: Path) -> None:
+    watched = Watched(tmp_path, new_rows=30)
+    watched.look()
+    watched.learn()
+    ledger = Ledger(settings().ledger_url)
+    started = ledger.causes("tiny")[-1].body | {"why": "drift", "run": "one"}
+    ledger.note("tiny", "a run for drift", started)
+    watched.add("tuesday", 1)  # too few to be a reason by themselves
+    assert not watched.look("drift", psi=0.9).start
+    assert watched.look("decay", metric="macro_f1", value=0.1).start
+    watched.add("wednesday", 1)
+    triggers = watched.recipe.triggers
+    assert triggers
+    watched.recipe = watched.recipe.model_copy(update={"triggers": triggers.model_copy(update={"cooldown": 0})})
+    assert watched.look("drift", psi=0.9).start
 
 
 def test_evidence_over_rows_that_were_trained_on_changes_nothing(tmp_path: Path, home: Path) -> None:
