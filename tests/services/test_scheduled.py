@@ -33,7 +33,7 @@ def test_the_server_fires_the_run_by_its_clock_and_the_worker_runs_it_to_the_end
 
 
 def test_every_stage_is_in_s3_and_another_command_finds_all_of_them_there(ran: Scheduled, bucket: S3Bucket) -> None:
-    assert {name.split("/")[2] for name in bucket.names("store/manifests")} == {*VERBS, "page"}
+    assert {name.split("/")[2] for name in bucket.names("store/manifests")} == {*VERBS, "page", "record"}
     blobs = list(bucket.names("store/blobs"))
     assert [name for name in blobs if sha256(bucket.read(name)).hexdigest() != name.split("/")[-1]] == []
     assert all(stage["reused"] for stage in ran.first["stages"].values())

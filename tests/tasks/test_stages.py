@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tasks import stages
+from tasks.errors import Missing
 from tasks.records import Checked
 
 KEY = stages.Key("validate", 1, Checked, (), {"rules": 1})
@@ -68,3 +71,16 @@ def test_what_others_are_still_making_stays(home: Path) -> None:
             assert one.is_dir()
             assert other.is_dir()
     assert list((home / "work").iterdir()) == []
+
+
+def test_a_record_is_found_by_what_it_is_however_many_others_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        key = stages.Key("validate", 1, Checked, (), {"rules": number})
+        made = stages.once(key, lambda _, number=number: make(Path()).model_copy(update={"quarantined": number}))
+    reads: list[str] = []
+    read = stages.artifacts().read_manifest
+    monkeypatch.setattr(stages.artifacts(), "read_manifest", lambda name: reads.append(name) or read(name))
+    assert stages.by_digest("validate", Checked, made.digest) == made
+    assert len(reads) == 2
+    with pytest.raises(Missing, match="E-REG-MISSING"):
+        stages.by_digest("validate", Checked, f"sha256:{0:064}")
