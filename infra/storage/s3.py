@@ -35,7 +35,13 @@ AT_ONCE = 4  # parts on their way together
 BITE = 64 << 10  # bytes that a cut in a download can cost
 
 PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "PreconditionFailed"}
-DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"}
+DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "Garbled", "ValueError"}
+NEEDED = {  # what an answer has to say; without it, it was damaged on the way
+    "head_object": {"ContentLength"},
+    "get_object": {"ETag", "Body"},
+    "create_multipart_upload": {"UploadId"},
+    "upload_part": {"ETag"},
+}
 LOCKED_OUT = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
 
 
@@ -45,6 +51,10 @@ class Listed(NamedTuple):
     name: str
     size: int
     etag: str
+
+
+class Garbled(ValueError):
+    """An answer that lacks what every answer has; for numbers and dates that are none the SDK raises ValueError."""
 
 
 class S3Bucket:
@@ -243,13 +253,16 @@ class S3Bucket:
             raise
 
     def _call(self, operation: str, **arguments: Any) -> Any:
-        """One request. Bytes that the server found damaged are sent again; every failure leaves as a Coded."""
+        """One request. What was damaged on its way there or back is asked again; every failure leaves as a Coded."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         for tried in range(TRIES):
             try:
-                return getattr(self._client, operation)(Bucket=self.bucket, **arguments)
-            except (BotoCoreError, ClientError) as error:
+                answer = getattr(self._client, operation)(Bucket=self.bucket, **arguments)
+                if lacking := NEEDED.get(operation, set()) - answer.keys():
+                    raise Garbled(f"{operation} without {', '.join(lacking)}")
+                return answer
+            except (BotoCoreError, ClientError, ValueError) as error:
                 if _code(error) not in DAMAGED or tried == TRIES - 1:
                     raise self._coded(error, arguments.get("Key", "")) from error
                 time.sleep(_pause(tried))

@@ -229,7 +229,7 @@ class Prefect:
         return (
             sorted((each["name"].replace(place, "NAME"), len(each["schedules"])) for each in deployments),
             sorted(each["name"] for each in automations if each["name"].startswith("vernal: ")),
-            sorted(each["name"].removeprefix(place) for each in automations if f" {place}:" in each["name"]),
+            sorted(each["name"].replace(place, "NAME") for each in automations if f" {place}:" in each["name"]),
             len(runs),
             len(heard),
         )
