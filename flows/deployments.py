@@ -24,6 +24,7 @@ REST = 30  # seconds from a crash until then: a worker tells of one death twice,
 TAKEN_UP = ("AwaitingRetry", "Scheduled", "Pending", "Running")  # states after which nobody has to take it up
 ZOMBIE = 3 * HEARTBEAT  # seconds without one after which it is dead
 MIDNIGHT = datetime(2024, 1, 1)  # from which intervals count, on the clock of their time zone
+SMALL = {"gpus": "0", "cpu": "1", "memory": "4Gi"}  # of what does not train, in the shipped template for Kubernetes
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "ENQUEUE"}}
 
 
@@ -41,7 +42,7 @@ def wanted(recipe: Recipe, beside: Path, folder: Path) -> Wanted:
     given = {"recipe": recipe.content, "beside": str(beside)}
     changed = [(each, {"recipe": recipe.changed(each.set).content} if each.set else {}) for each in recipe.schedule]
     found.deployments[f"retrain/{recipe.name}"] = {
-        **_deployment(recipe.work, folder, [TAG, recipe.name, RESUMED]),
+        **_deployment(recipe.work, folder, [TAG, recipe.name, RESUMED], trains=True),
         "description": f"Trains {recipe.name} on what its source holds, and lets the gate decide.",
         "parameters": given,
         "schedules": [_schedule(each.name, _clock(each), parameters) for each, parameters in changed],
@@ -108,17 +109,18 @@ def owned(model: str, what: str) -> str:
     return f"vernal {model}: {what}"
 
 
-def _deployment(work: Work, folder: Path, tags: list[str]) -> Plain:
+def _deployment(work: Work, folder: Path, tags: list[str], *, trains: bool = False) -> Plain:
     """What all deployments have in common. Code comes with the environment or the image; where nothing is said to be
     pulled, Prefect copies the whole folder in which the worker stands for every run."""
     environment = {**IN_PREFECT, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}
     process = work.type == "process"
     stand = {"directory": str(folder) if process else "."}
+    variables = {"env": environment} | ({} if process else {"image": work.image})
     return {
         "tags": tags,
         "work_pool_name": work.pool,
         "work_queue_name": work.queue,
-        "job_variables": {"env": environment} | ({} if process else {"image": work.image}),
+        "job_variables": variables | (SMALL if work.type == "kubernetes" and not trains else {}),
         "pull_steps": [{"prefect.deployments.steps.set_working_directory": stand}],
         "enforce_parameter_schema": True,
         "paused": False,

@@ -1,5 +1,6 @@
 """What Prefect is told of a recipe, as plain data."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from flows import deployments, events
 from tasks import recipe
 from tasks.errors import BadInput
 from tasks.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
 
 RECIPE = """
 name: tiny
@@ -72,6 +75,16 @@ def test_containers_get_their_image_and_no_folder_of_this_machine(tmp_path: Path
     body = deployments.wanted(what, tmp_path, Path("/srv")).deployments["retrain/tiny"]
     assert body["job_variables"]["image"] == "vernal:1"
     assert "/srv" not in str(body)
+
+
+def test_a_cluster_gives_its_gpus_to_what_trains_alone(tmp_path: Path) -> None:
+    what = read(tmp_path, RECIPE + "work: {type: kubernetes, pool: cluster, image: vernal:1}\ntriggers: {poll: 60}\n")
+    found = deployments.wanted(what, tmp_path, tmp_path).deployments
+    found |= deployments.shared(what.work, tmp_path).deployments
+    gpus = {name: body["job_variables"].get("gpus") for name, body in found.items()}
+    assert gpus == {"retrain/tiny": None, "sensor/tiny": "0", "rollout/vernal": "0", "reconcile/vernal": "0"}
+    template = json.loads((ROOT / "infra" / "kubernetes" / "job-template.json").read_text())
+    assert deployments.SMALL.keys() <= template["variables"]["properties"].keys()
 
 
 def test_only_our_own_silent_runs_are_dead(tmp_path: Path) -> None:
