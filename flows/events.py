@@ -95,6 +95,8 @@ def emit(event: str, model: str, payload: dict[str, Any], key: str) -> None:
 
 def decided(model: str, version: int, kind: Kind) -> None:
     """Tells the ledger's last decision of this kind about a version, as `emit` does."""
+    import prefect.settings  # noqa: F401  whose profile may name the server
+
     if not orchestrator.there():
         return
     try:
