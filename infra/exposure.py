@@ -1,7 +1,8 @@
 """Who else reaches a server of ours: every address of this machine is tried, without credentials.
 
 A server that listens on 0.0.0.0 is reached under the addresses that others see, whatever address we call it by. Any
-answer but a refusal counts: neither Prefect's nor MLflow's server asks for a login by itself.
+answer but a refusal counts: neither Prefect's nor MLflow's server asks for a login by itself. MLflow's refuses (403)
+whoever calls it by a name that it does not know, and takes the caller's word for the name: that is no login.
 """
 
 import socket
@@ -23,13 +24,23 @@ def open_to_others(url: str, path: str) -> list[str]:
 
 
 def _answers(url: str) -> bool:
+    """Whether it lets a stranger in, who calls it as we do, or `localhost` where that alone is refused."""
+    said = _status(url)
+    if said == 403:
+        return _status(url, f"localhost:{urlsplit(url).port}") == 200
+    return said not in (0, 401)
+
+
+def _status(url: str, name: str = "") -> int:
+    """What it answers to whoever calls it by its own name or by another; 0: nothing."""
+    request = urllib.request.Request(url, headers={"Host": name} if name else {})
     try:
-        urllib.request.urlopen(url, timeout=PATIENCE).close()
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return int(answer.status)
     except HTTPError as refusal:
-        return refusal.code not in (401, 403)
+        return refusal.code
     except OSError:
-        return False
-    return True
+        return 0
 
 
 def _addresses() -> list[str]:

@@ -109,45 +109,88 @@ def test_the_doctor_says_what_a_server_does_and_what_is_wrong_with_a_key(swift: 
 INSIDE = """
 import json, os, subprocess, sys, time, urllib.request
 
-for words in ("link set lo up", "address add 10.9.8.7/32 dev lo", "route add default dev lo"):
+for words in ("link set lo up", "address add ADDRESS/32 dev lo", "route add default dev lo"):
     subprocess.run(["ip", *words.split()], check=True)
-found = []
-for login in ("", "vernal:open-sesame"):
-    names = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING") if login else ()
-    environment = {**os.environ, **dict.fromkeys(names, login)}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "0.0.0.0", "--port", "4299"]
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def serve(health, *command, **environment):
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen([sys.executable, "-m", *command], env={**os.environ, **environment}, **silent)
     while server.poll() is None:
         try:
-            urllib.request.urlopen("http://127.0.0.1:4299/api/health", timeout=5).close()
-            break
+            urllib.request.urlopen(health, timeout=5).close()
+            return server
         except OSError:
             time.sleep(0.2)
-    doctor = [sys.executable, "-m", "flows", "doctor", "--json"]
-    found.append(json.loads(subprocess.run(doctor, env=environment, stdout=subprocess.PIPE).stdout))
+
+
+def doctor(**environment):
+    command = [sys.executable, "-m", "flows", "doctor", "--json"]
+    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE)
+    return {each["check"]: each["found"] for each in json.loads(done.stdout)}
+
+
+found = []
+"""
+
+PREFECT = """
+for login in ("", "vernal:open-sesame"):
+    names = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING") if login else ()
+    environment = dict.fromkeys(names, login)
+    command = ["prefect", "server", "start", "--host", "0.0.0.0", "--port", "4299"]
+    server = serve("http://127.0.0.1:4299/api/health", *command, **environment)
+    found.append(doctor(**environment))
     server.terminate()
     server.wait()
 print(json.dumps(found))
 """
 
+MLFLOW = """
+command = ["mlflow", "server", "--host", "0.0.0.0", "--port", "5099", "--workers", "1"]
+server = serve("http://127.0.0.1:5099/health", *command)
+found.append(doctor())
+server.terminate()
+server.wait()
+print(json.dumps(found))
+"""
+
+
+def alone(script: str, address: str, **environment: str) -> list[dict[str, str]]:
+    """What the doctor found in a network of its own, where the machine has this address and nobody else is."""
+    apart = ["unshare", "--map-root-user", "--net"]
+    if (refused := subprocess.run([*apart, "ip", "link"], capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"no network of one's own to be had here: {refused.stderr.strip()[-200:]}")
+    command = [*apart, sys.executable, "-c", INSIDE.replace("ADDRESS", address) + script]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True, timeout=600
+    )
+    told: list[dict[str, str]] = json.loads(done.stdout)
+    return told
+
 
 def test_a_prefect_server_that_anybody_reaches_is_found(home: Path) -> None:
-    """In a network of its own, where the machine has the address 10.9.8.7 and nobody else is."""
     (home / "prefect").mkdir(parents=True)
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home / "prefect"),
-        "PREFECT_API_URL": "http://127.0.0.1:4299/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    alone = ["unshare", "--map-root-user", "--net"]
-    if (refused := subprocess.run([*alone, "ip", "link"], capture_output=True, text=True, check=False)).returncode:
-        pytest.skip(f"no network of one's own to be had here: {refused.stderr.strip()[-200:]}")
-    command = [*alone, sys.executable, "-c", INSIDE]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=600)
-    opened, closed = ({each["check"]: each["found"] for each in found} for found in json.loads(done.stdout))
+    opened, closed = alone(
+        PREFECT,
+        "10.9.8.7",
+        PREFECT_HOME=str(home / "prefect"),
+        PREFECT_API_URL="http://127.0.0.1:4299/api",
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    )
     assert opened["exposure"].startswith("E-EXPOSED http://127.0.0.1:4299/api answers anybody at 10.9.8.7")
     assert "PREFECT_SERVER_API_AUTH_STRING" in opened["exposure"]
     assert closed["exposure"] == "1 servers, none open to others"
     assert closed["orchestrator"].startswith("http://127.0.0.1:4299/api, Prefect"), "we have the login"
     assert opened["telemetry"] == closed["telemetry"] == "off"
+
+
+def test_an_mlflow_server_that_refuses_only_names_is_open_to_anybody(home: Path, tmp_path: Path) -> None:
+    """Of the internet's addresses it answers to none, as they stand in a URL; but it takes any name that is told."""
+    (found,) = alone(
+        MLFLOW,
+        "9.8.7.6",
+        VERNAL_MLFLOW="http://127.0.0.1:5099",
+        MLFLOW_BACKEND_STORE_URI=f"sqlite:///{tmp_path}/mlflow.db",
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+    )
+    assert found["exposure"].startswith("E-EXPOSED http://127.0.0.1:5099 answers anybody at 9.8.7.6")
