@@ -165,7 +165,17 @@ def _result(check: Callable[[], str]) -> dict[str, Any]:
     try:
         return {"check": check.__name__, "found": check(), "exit_code": 0}
     except Coded as error:
-        return {"check": check.__name__, "found": str(error), "exit_code": error.exit_code}
+        failure = error
+    except Exception as error:  # a server may answer anything, and the other checks are wanted all the more
+        failure = _unforeseen(error)
+    return {"check": check.__name__, "found": str(failure), "exit_code": failure.exit_code}
+
+
+def _unforeseen(error: Exception) -> Coded:
+    """What a check met and does not know, in one line without a password."""
+    found = orchestration.shown(f"{type(error).__name__} {error}")
+    remedy = "mend what it names, and see that each address in the settings is that of the server it is meant for"
+    return BadInput("E-DOCTOR", f"{found:.300}: this check cannot tell; {remedy}")
 
 
 def _version(name: str) -> Version:

@@ -7,6 +7,7 @@ whoever calls it by a name that it does not know, and takes the caller's word fo
 
 import socket
 import urllib.request
+from contextlib import suppress
 from ipaddress import ip_address
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -45,15 +46,19 @@ def _status(url: str, name: str = "") -> int:
 
 def _addresses() -> list[str]:
     """The addresses of this machine that others may use."""
-    found = {str(each[4][0]) for each in socket.getaddrinfo(socket.gethostname(), None)}
+    found = _resolved(socket.gethostname())
     for family, anywhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # nothing is sent
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((anywhere, 9))
-                found.add(str(probe.getsockname()[0]))
-            except OSError:
-                continue
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((anywhere, 9))
+            found.add(str(probe.getsockname()[0]))
     return sorted(each for each in found if not _loopback(each))
+
+
+def _resolved(host: str) -> set[str]:
+    """The addresses of a name; none: nobody knows it, as happens to a machine's own name."""
+    with suppress(socket.gaierror):
+        return {str(each[4][0]) for each in socket.getaddrinfo(host, None)}
+    return set()
 
 
 def _loopback(host: str) -> bool:

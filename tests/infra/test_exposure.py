@@ -1,5 +1,6 @@
 """Who else reaches a server: small ones that listen on every address, seen from another one of this machine."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from infra import exposure
 ELSEWHERE = "127.0.0.2"  # stands for the address that others see
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def another_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exposure, "_addresses", lambda: [ELSEWHERE])
 
@@ -57,7 +58,16 @@ def serving(answers: dict[str, int], otherwise: int) -> Iterator[str]:
     ],
 )
 def test_a_refusal_counts_if_no_other_name_opens_the_door(
-    answers: dict[str, int], otherwise: int, hosts: list[str]
+    another_address: None, answers: dict[str, int], otherwise: int, hosts: list[str]
 ) -> None:
     with serving(answers, otherwise) as url:
         assert exposure.open_to_others(url, "/path") == hosts
+
+
+def test_a_machine_whose_own_name_nobody_knows_has_addresses_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    known = set(exposure._addresses())
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert set(exposure._addresses()) <= known
