@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from packaging.version import Version
 
 from flows import orchestrator as orchestration
-from infra.exposure import open_to_others
+from infra.exposure import in_private_network, open_to_others
 from infra.ledger import Ledger
 from infra.settings import settings
 from infra.storage import S3Bucket
@@ -118,17 +118,23 @@ def orchestrator() -> str:
 
 
 def exposure() -> str:
-    """Prefect's and MLflow's servers are not open to whoever reaches this machine."""
+    """Prefect's and MLflow's servers are not open to whoever comes; open in a private network alone, it is told."""
     servers = {_prefect(): "/admin/version"}
     if settings().mlflow_uri.startswith("http"):
         servers[settings().mlflow_uri] = "/api/2.0/mlflow/experiments/search?max_results=1"
     found = {url: open_to_others(url, urlsplit(url).path.rstrip("/") + path) for url, path in servers.items() if url}
+    inside = [url for url, hosts in found.items() if hosts and in_private_network(url)]
     places = [
-        f"{orchestration.shown(url)} answers anybody at {', '.join(hosts)}" for url, hosts in found.items() if hosts
+        f"{orchestration.shown(url)} answers anybody at {', '.join(hosts)}"
+        for url, hosts in found.items()
+        if hosts and url not in inside
     ]
     if places:
         remedy = "let it listen on 127.0.0.1, or ask for a login (PREFECT_SERVER_API_AUTH_STRING, MLflow's basic-auth)"
         raise BadInput("E-EXPOSED", f"{'; '.join(places)}; {remedy}")
+    if inside:
+        named = " and ".join(map(orchestration.shown, inside))
+        return f"{len(found)} servers; whoever is in the private network of {named} needs no login there"
     return f"{len(found)} servers, none open to others" if found else "no servers"
 
 

@@ -8,7 +8,7 @@ whoever calls it by a name that it does not know, and takes the caller's word fo
 import socket
 import urllib.request
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -17,11 +17,16 @@ PATIENCE = 15.0  # seconds; a port that is closed says so at once
 
 def open_to_others(url: str, path: str) -> list[str]:
     """The addresses, other than loopback, under which `path` of the server at `url` answers without a login."""
-    parts = urlsplit(url)
+    parts, host = urlsplit(url), _host(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    named = [] if _loopback(parts.hostname or "") else [parts.hostname or ""]
-    ours = [] if named else _addresses()
-    return [host for host in named + ours if _answers(f"{parts.scheme}://{_bracketed(host)}:{port}{path}")]
+    hosts = _addresses() if _here(host) else [host]
+    return [host for host in hosts if _answers(f"{parts.scheme}://{_bracketed(host)}:{port}{path}")]
+
+
+def in_private_network(url: str) -> bool:
+    """Whether the server at `url` is another machine, or container, whose addresses are all private."""
+    found = _resolved(_host(url))
+    return bool(found) and not _here(_host(url)) and not any(_number(each).is_global for each in found)
 
 
 def _answers(url: str) -> bool:
@@ -51,7 +56,7 @@ def _addresses() -> list[str]:
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((anywhere, 9))
             found.add(str(probe.getsockname()[0]))
-    return sorted(each for each in found if not _loopback(each))
+    return sorted(each for each in found if not _own(each))
 
 
 def _resolved(host: str) -> set[str]:
@@ -61,11 +66,23 @@ def _resolved(host: str) -> set[str]:
     return set()
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _here(host: str) -> bool:
+    """Whether a name means this machine, whoever says it."""
+    found = _resolved(host)
+    return host == "localhost" or (bool(found) and all(map(_own, found)))
+
+
+def _own(address: str) -> bool:
+    """Whether an address means the machine on which it is said: 127.0.0.1, or 0.0.0.0."""
+    return _number(address).is_loopback or _number(address).is_unspecified
+
+
+def _number(address: str) -> IPv4Address | IPv6Address:
+    return ip_address(address.partition("%")[0])
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _bracketed(host: str) -> str:

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from flows import doctor
+from infra.settings import settings
 
 
 class Stranger(BaseHTTPRequestHandler):
@@ -61,3 +62,19 @@ def test_an_address_that_is_none_ends_no_examination(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:x/api")
     for check in (doctor.orchestrator, doctor.exposure, doctor.telemetry):
         assert doctor._result(check)["found"].startswith("E-DOCTOR ")
+
+
+@pytest.mark.parametrize(("private", "code"), [(True, 0), (False, 2)])
+def test_what_is_open_inside_a_private_network_is_told_and_is_no_fault(
+    private: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the MLflow of compose.yaml is for the containers beside it."""
+    monkeypatch.setenv("VERNAL_MLFLOW", "http://me:hunter2@mlflow:5000")
+    settings.cache_clear()
+    monkeypatch.setattr(doctor, "_prefect", lambda: "")
+    monkeypatch.setattr(doctor, "open_to_others", lambda url, path: ["mlflow"])
+    monkeypatch.setattr(doctor, "in_private_network", lambda url: private)
+    found = doctor._result(doctor.exposure)
+    assert found["exit_code"] == code
+    assert found["found"].startswith("1 servers; whoever is in" if private else "E-EXPOSED http://mlflow:5000 answers")
+    assert "http://mlflow:5000" in found["found"]

@@ -71,3 +71,30 @@ def test_a_machine_whose_own_name_nobody_knows_has_addresses_all_the_same(monkey
     known = set(exposure._addresses())
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert set(exposure._addresses()) <= known
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost", "127.0.1.1"])
+def test_whatever_this_machine_calls_itself_others_call_it_by_its_addresses(another_address: None, host: str) -> None:
+    with serving({}, 200) as url:
+        assert exposure.open_to_others(url.replace("127.0.0.1", host), "/path") == [ELSEWHERE]
+        assert not exposure.in_private_network(url.replace("127.0.0.1", host))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "private"),
+    [
+        (["172.18.0.4"], True),
+        (["10.1.2.3", "fd00::5"], True),
+        (["100.64.3.2"], True),
+        (["fe80::1%eth0"], True),
+        (["9.8.7.6"], False),
+        (["10.1.2.3", "9.8.7.6"], False),
+        (["127.0.0.1"], False),
+        ([], False),
+    ],
+)
+def test_a_private_network_is_another_machines_and_has_no_public_address(
+    addresses: list[str], private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposure, "_resolved", lambda host: set(addresses))
+    assert exposure.in_private_network("http://mlflow:5000") is private

@@ -140,6 +140,8 @@ for login in ("", "vernal:open-sesame"):
     command = ["prefect", "server", "start", "--host", "0.0.0.0", "--port", "4299"]
     server = serve("http://127.0.0.1:4299/api/health", *command, **environment)
     found.append(doctor(**environment))
+    if not login:
+        found.append(doctor(PREFECT_API_URL="http://ADDRESS:4299/api"))
     server.terminate()
     server.wait()
 print(json.dumps(found))
@@ -148,7 +150,7 @@ print(json.dumps(found))
 MLFLOW = """
 command = ["mlflow", "server", "--host", "0.0.0.0", "--port", "5099", "--workers", "1"]
 server = serve("http://127.0.0.1:5099/health", *command)
-found.append(doctor())
+found += [doctor(), doctor(VERNAL_MLFLOW="http://ADDRESS:5099")]
 server.terminate()
 server.wait()
 print(json.dumps(found))
@@ -160,7 +162,7 @@ def alone(script: str, address: str, **environment: str) -> list[dict[str, str]]
     apart = ["unshare", "--map-root-user", "--net"]
     if (refused := subprocess.run([*apart, "ip", "link"], capture_output=True, text=True, check=False)).returncode:
         pytest.skip(f"no network of one's own to be had here: {refused.stderr.strip()[-200:]}")
-    command = [*apart, sys.executable, "-c", INSIDE.replace("ADDRESS", address) + script]
+    command = [*apart, sys.executable, "-c", (INSIDE + script).replace("ADDRESS", address)]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True, timeout=600
     )
@@ -170,7 +172,7 @@ def alone(script: str, address: str, **environment: str) -> list[dict[str, str]]
 
 def test_a_prefect_server_that_anybody_reaches_is_found(home: Path) -> None:
     (home / "prefect").mkdir(parents=True)
-    opened, closed = alone(
+    opened, named, closed = alone(
         PREFECT,
         "10.9.8.7",
         PREFECT_HOME=str(home / "prefect"),
@@ -179,6 +181,7 @@ def test_a_prefect_server_that_anybody_reaches_is_found(home: Path) -> None:
     )
     assert opened["exposure"].startswith("E-EXPOSED http://127.0.0.1:4299/api answers anybody at 10.9.8.7")
     assert "PREFECT_SERVER_API_AUTH_STRING" in opened["exposure"]
+    assert named["exposure"].startswith("1 servers; whoever is in the private network of http://10.9.8.7:4299/api")
     assert closed["exposure"] == "1 servers, none open to others"
     assert closed["orchestrator"].startswith("http://127.0.0.1:4299/api, Prefect"), "we have the login"
     assert opened["telemetry"] == closed["telemetry"] == "off"
@@ -186,7 +189,7 @@ def test_a_prefect_server_that_anybody_reaches_is_found(home: Path) -> None:
 
 def test_an_mlflow_server_that_refuses_only_names_is_open_to_anybody(home: Path, tmp_path: Path) -> None:
     """Of the internet's addresses it answers to none, as they stand in a URL; but it takes any name that is told."""
-    (found,) = alone(
+    found, named = alone(
         MLFLOW,
         "9.8.7.6",
         VERNAL_MLFLOW="http://127.0.0.1:5099",
@@ -194,3 +197,4 @@ def test_an_mlflow_server_that_refuses_only_names_is_open_to_anybody(home: Path,
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
     )
     assert found["exposure"].startswith("E-EXPOSED http://127.0.0.1:5099 answers anybody at 9.8.7.6")
+    assert named["exposure"].startswith("E-EXPOSED http://9.8.7.6:5099 answers anybody")
