@@ -87,7 +87,7 @@ def behaviour() -> str:
     found = look(bucket)
     if found.broken:
         where = bucket.endpoint or "Amazon S3"
-        message = f"{where}: {'; '.join([*found.broken, *found.told])}; take another server, or another version of it"
+        message = f"{where}: {'; '.join([*found.broken, *found.told])}; mend that, or take another server or version"
         raise BadInput("E-S3-UNFIT", message)
     return "; ".join(found.told)
 

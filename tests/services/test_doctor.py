@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from infra.errors import Denied
 from infra.local.s3 import LocalS3
 from infra.storage import S3Bucket
-from infra.storage.behaviour import look
+from infra.storage.behaviour import OPEN, look
 
 pytestmark = pytest.mark.services
 
@@ -48,16 +49,14 @@ def swift(s3_server: LocalS3, keys: None) -> S3Bucket:
     return bucket
 
 
-@pytest.fixture
-def rclone(tmp_path: Path, keys: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Bucket]:
+@contextmanager
+def rclone(folder: Path, **environment: str) -> Iterator[S3Bucket]:
     """A server that calls itself S3-compatible and ignores conditions."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    (tmp_path / "served" / "doctor").mkdir(parents=True)
-    pair = f"{os.environ['AWS_ACCESS_KEY_ID']},{os.environ['AWS_SECRET_ACCESS_KEY']}"
-    monkeypatch.setenv("RCLONE_AUTH_KEY", f'"{pair}"')  # one value of a list with commas
+    (folder / "doctor").mkdir(parents=True)
     command = [Path(sys.executable).parent / "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}", "--config", ""]
-    server = subprocess.Popen([*command, str(tmp_path / "served")], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([*command, folder], env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 30
         while time.monotonic() < until:
@@ -72,19 +71,43 @@ def rclone(tmp_path: Path, keys: None, monkeypatch: pytest.MonkeyPatch) -> Itera
         server.wait()
 
 
+@pytest.fixture
+def odd(tmp_path: Path, keys: None) -> Iterator[S3Bucket]:
+    """It lets in whoever has a key."""
+    pair = f"{os.environ['AWS_ACCESS_KEY_ID']},{os.environ['AWS_SECRET_ACCESS_KEY']}"
+    with rclone(tmp_path / "served", RCLONE_AUTH_KEY=f'"{pair}"') as bucket:  # one value of a list with commas
+        yield bucket
+
+
+@pytest.fixture
+def opened(tmp_path: Path, keys: None) -> Iterator[S3Bucket]:
+    """It lets in everybody."""
+    with rclone(tmp_path / "served") as bucket:
+        yield bucket
+
+
 def test_swift_does_all_that_is_needed_and_is_no_place_for_locks(swift: S3Bucket) -> None:
     found = look(swift)
     assert found.broken == []
     assert "conditional writes" in found.told[0]
     assert "ignored" not in found.told[0]
-    assert found.told[1] == "nobody reads without a key"
+    assert found.told[1] == "whether anybody reads without a key is not known (HTTP 400 came)"
     assert list(swift.names()) == [], "nothing of the doctor's is left"
 
 
-def test_a_store_that_ignores_conditions_is_told_apart(rclone: S3Bucket) -> None:
-    found = look(rclone)
+def test_a_store_that_ignores_conditions_is_told_apart(odd: S3Bucket) -> None:
+    found = look(odd)
     assert "conditional writes are ignored" in found.told[0]
     assert "ledger" in found.told[0]
+    assert OPEN not in found.broken
+
+
+def test_a_store_that_anybody_reads_is_unfit(opened: S3Bucket) -> None:
+    assert look(opened).broken[-1] == OPEN
+    code, found = doctor(VERNAL_STORE="s3://doctor/store", VERNAL_S3_ENDPOINT=opened.endpoint)
+    assert code == 2
+    assert found["behaviour"].startswith(f"E-S3-UNFIT {opened.endpoint}: ")
+    assert OPEN in found["behaviour"]
 
 
 def test_a_wrong_clock_is_named(swift: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
