@@ -94,7 +94,18 @@ def test_an_event_keeps_its_id_when_it_is_told_again() -> None:
         (events.DRIFT_FOUND, "{}"),
         (events.DRIFT_FOUND, '{"psi": "much"}'),
         (events.DECAY_FOUND, '{"value": 0.4}'),
+        (events.DRIFT_FOUND, '{"psi": "0.3"}'),
+        (events.DRIFT_FOUND, '{"psi": true}'),
+        (events.DECAY_FOUND, '{"metric": "macro_f1", "value": false}'),
+        (events.DRIFT_FOUND, '{"psi": NaN}'),
+        (events.DRIFT_FOUND, '{"psi": -Infinity}'),
+        (events.DRIFT_FOUND, '{"psi": 1e999}'),
+        (events.DRIFT_FOUND, '{"psi": 0.3, "by": {"length": [0.1, NaN]}}'),
+        (events.DATA_ARRIVED, '{"rows": [1e999]}'),
+        (events.DATA_ARRIVED, r'{"name": "\ud800"}'),
+        (events.DATA_ARRIVED, '{"in":' * 100_000),
     ],
+    ids=lambda given: given[:40],
 )
 def test_what_nobody_outside_may_tell_is_refused(event: str, payload: str) -> None:
     with pytest.raises(BadInput) as refused:
