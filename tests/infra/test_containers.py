@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import kubernetes_validate
 import pytest
@@ -113,9 +114,27 @@ def test_every_part_of_compose_is_watched_and_bounded() -> None:
             continue
         assert service["restart"] == "unless-stopped", name
         assert "memory" in service["deploy"]["resources"]["limits"], name
-        assert "healthcheck" in service or name.startswith("worker"), name
+        assert "healthcheck" in service, name
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), f"{name} is open to the network"
+
+
+def test_workers_are_asked_where_prefect_lets_them_answer_and_take_every_run_that_is_due() -> None:
+    from fastapi.testclient import TestClient
+    from prefect.workers.server import build_healthcheck_server
+
+    for polls, status in ((True, 200), (False, 503)):
+        worker: Any = SimpleNamespace(is_worker_still_polling=lambda polls=polls, **_: polls)
+        served = build_healthcheck_server(worker, 10.0).config
+        assert TestClient(cast(Any, served.app)).get("/health").status_code == status
+    for name in ("worker", "worker-gpu"):
+        service = COMPOSE["services"][name]
+        assert "--with-healthcheck" in service["command"]
+        assert f"http://127.0.0.1:{served.port}/health" in service["healthcheck"]["test"][-1]
+        assert "--limit" not in service["command"], "rollouts would wait for a training"
+    container = containers()["worker"]
+    assert "--with-healthcheck" in container["command"]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/health", "port": served.port}
 
 
 def test_every_part_on_kubernetes_is_watched_and_bounded() -> None:
