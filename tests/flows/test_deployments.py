@@ -1,5 +1,7 @@
 """What Prefect is told of a recipe, as plain data."""
 
+import asyncio
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,25 @@ def test_containers_get_their_image_and_no_folder_of_this_machine(tmp_path: Path
     body = deployments.wanted(what, tmp_path, Path("/srv")).deployments["retrain/tiny"]
     assert body["job_variables"]["image"] == "vernal:1"
     assert "/srv" not in str(body)
+
+
+def test_a_container_has_the_settings_of_its_pools_template_and_none_of_its_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.schemas import FlowRun
+    from prefect.workers.base import BaseJobConfiguration
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "of-the-worker")
+    what = read(tmp_path, RECIPE + "work: {type: docker, pool: ours, image: vernal:1}\n")
+    values = deployments.wanted(what, tmp_path, Path("/srv")).deployments["retrain/tiny"]["job_variables"]
+    env = {"default": {"VERNAL_STORE": "s3://of/the/pool"}}
+    template = {"job_configuration": {"env": "{{ env }}"}, "variables": {"properties": {"env": env}}}
+    no_server: Any = None
+    job = asyncio.run(BaseJobConfiguration.from_template_and_values(template, values, client=no_server))
+    job.prepare_for_flow_run(FlowRun(flow_id=uuid.uuid4()))
+    assert job.env["VERNAL_STORE"] == "s3://of/the/pool"
+    assert values["env"].items() <= job.env.items()
+    assert "AWS_DEFAULT_REGION" not in job.env
 
 
 def test_only_our_own_silent_runs_are_dead(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from infra.settings import Settings
+from tasks import recipe
 
-INFRA = Path(__file__).parents[2] / "infra"
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra"
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 TEMPLATE = json.loads((INFRA / "kubernetes" / "job-template.json").read_text())
 FILES = [each for each in sorted((INFRA / "kubernetes").glob("*.yaml")) if each.name != "kustomization.yaml"]
@@ -141,6 +143,16 @@ def test_every_part_on_kubernetes_is_watched_and_bounded() -> None:
     for name, container in containers().items():
         assert "memory" in container["resources"]["limits"], name
         assert "livenessProbe" in container or name in ONCE, name
+
+
+def test_a_recipe_with_the_work_that_is_shown_goes_to_the_worker_that_is_there(tmp_path: Path) -> None:
+    """Both where the stack is brought up and in the README."""
+    for place in (INFRA / "kubernetes" / "kustomization.yaml", ROOT / "README.md"):
+        (found,) = re.findall(r"work: \{pool: kubernetes,.*?\}", place.read_text())
+        (tmp_path / "i.yaml").write_text((ROOT / "flows" / "recipes" / "intent.yaml").read_text() + found + "\n")
+        work = recipe.load(tmp_path / "i.yaml").work
+        assert ["--pool", work.pool, "--type", work.type] == containers()["worker"]["command"][3:7]
+        assert work.image == TEMPLATE["variables"]["properties"]["image"]["default"]
 
 
 def test_secrets_are_named_and_never_written() -> None:
