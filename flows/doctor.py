@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from packaging.version import Version
 
 from flows import orchestrator as orchestration
-from infra.exposure import open_to_others
+from infra.exposure import in_private_network, open_to_others
 from infra.ledger import Ledger
 from infra.settings import settings
 from infra.storage import S3Bucket
@@ -87,7 +87,7 @@ def behaviour() -> str:
     found = look(bucket)
     if found.broken:
         where = bucket.endpoint or "Amazon S3"
-        message = f"{where}: {'; '.join([*found.broken, *found.told])}; take another server, or another version of it"
+        message = f"{where}: {'; '.join([*found.broken, *found.told])}; mend that, or take another server or version"
         raise BadInput("E-S3-UNFIT", message)
     return "; ".join(found.told)
 
@@ -118,17 +118,23 @@ def orchestrator() -> str:
 
 
 def exposure() -> str:
-    """Prefect's and MLflow's servers are not open to whoever reaches this machine."""
+    """Prefect's and MLflow's servers are not open to whoever comes; open in a private network alone, it is told."""
     servers = {_prefect(): "/admin/version"}
     if settings().mlflow_uri.startswith("http"):
         servers[settings().mlflow_uri] = "/api/2.0/mlflow/experiments/search?max_results=1"
     found = {url: open_to_others(url, urlsplit(url).path.rstrip("/") + path) for url, path in servers.items() if url}
+    inside = [url for url, hosts in found.items() if hosts and in_private_network(url)]
     places = [
-        f"{orchestration.shown(url)} answers anybody at {', '.join(hosts)}" for url, hosts in found.items() if hosts
+        f"{orchestration.shown(url)} answers anybody at {', '.join(hosts)}"
+        for url, hosts in found.items()
+        if hosts and url not in inside
     ]
     if places:
         remedy = "let it listen on 127.0.0.1, or ask for a login (PREFECT_SERVER_API_AUTH_STRING, MLflow's basic-auth)"
         raise BadInput("E-EXPOSED", f"{'; '.join(places)}; {remedy}")
+    if inside:
+        named = " and ".join(map(orchestration.shown, inside))
+        return f"{len(found)} servers; whoever is in the private network of {named} needs no login there"
     return f"{len(found)} servers, none open to others" if found else "no servers"
 
 
@@ -165,7 +171,17 @@ def _result(check: Callable[[], str]) -> dict[str, Any]:
     try:
         return {"check": check.__name__, "found": check(), "exit_code": 0}
     except Coded as error:
-        return {"check": check.__name__, "found": str(error), "exit_code": error.exit_code}
+        failure = error
+    except Exception as error:  # a server may answer anything, and the other checks are wanted all the more
+        failure = _unforeseen(error)
+    return {"check": check.__name__, "found": str(failure), "exit_code": failure.exit_code}
+
+
+def _unforeseen(error: Exception) -> Coded:
+    """What a check met and does not know, in one line without a password."""
+    found = orchestration.shown(f"{type(error).__name__} {error}")
+    remedy = "mend what it names, and see that each address in the settings is that of the server it is meant for"
+    return BadInput("E-DOCTOR", f"{found:.300}: this check cannot tell; {remedy}")
 
 
 def _version(name: str) -> Version:

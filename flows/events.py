@@ -62,12 +62,19 @@ def checked(event: str, payload: str) -> dict[str, Any]:
     wanted = FROM_OUTSIDE.get(event)
     if wanted is None:
         raise BadInput("E-EVENT", f"{event!r:.80} is not told from outside; wanted {', '.join(FROM_OUTSIDE)}")
-    with suppress(ValueError, TypeError, KeyError):
+    with suppress(ValueError, KeyError, RecursionError):
         found: dict[str, Any] = json.loads(payload)
-        if isinstance(found, dict) and all(kind(found[key]) == found[key] for key, kind in wanted.items()):
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # as it is sent; Python reads more than that
+        if isinstance(found, dict) and all(_is(found[key], kind) for key, kind in wanted.items()):
             return found
     fields = ", ".join(f"{key} ({kind.__name__})" for key, kind in wanted.items())
-    raise BadInput("E-EVENT", f"payload {payload!r:.80}: wanted a JSON object" + (f" with {fields}" if fields else ""))
+    form = "a JSON object, without NaN or infinity" + (f", with {fields}" if fields else "")
+    raise BadInput("E-EVENT", f"payload {payload!r:.80}: wanted {form}")
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether it is of this kind; a number may be a whole one, and true is none."""
+    return isinstance(value, kind) or (kind is float and type(value) is int)
 
 
 def send(event: str, model: str, payload: dict[str, Any], key: str) -> str:

@@ -10,7 +10,6 @@ because whoever may make a deployment may run anything as this user.
 
 import base64
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 from infra.errors import Unreachable
 from infra.local.postgres import LocalPostgres
+from infra.local.private import write_privately
 from infra.local.program import Program
 from infra.local.s3 import LocalS3
 from infra.local.supervisor import Part
@@ -217,15 +217,6 @@ class Parts:
         if done.returncode:
             last = " ".join(done.stderr.splitlines()[-1:])
             raise Unreachable("E-STACK-PART", f"s3 at {self._s3.endpoint} takes no bucket {BUCKET}: {last}")
-
-
-def write_privately(path: Path, text: str) -> None:
-    """Whole or not at all, and never for anybody else to read."""
-    half = path.with_name(path.name + ".half")
-    half.unlink(missing_ok=True)
-    with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    half.replace(path)
 
 
 def _fine(url: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Self
 
 from infra.errors import Coded, Denied
 from infra.local import ports, processes
+from infra.local.private import write_privately
 
 PACKAGES = Path("/usr/lib/postgresql")  # where Debian and Ubuntu put the binaries, off PATH
 USER = "vernal"
@@ -149,8 +150,7 @@ class LocalPostgres:
 
     def _initialise(self) -> None:
         """A cluster that is there is a whole one: made under another name, then renamed."""
-        self._password.write_text(secrets.token_urlsafe(18))
-        self._password.chmod(0o600)
+        write_privately(self._password, secrets.token_urlsafe(18))
         self._give(self._password)
         half = self.home / "initialising"
         shutil.rmtree(half, ignore_errors=True)

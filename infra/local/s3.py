@@ -9,6 +9,7 @@ not kept, and a start takes 1.4 s.
 import configparser
 import errno
 import fcntl
+import io
 import os
 import pwd
 import secrets
@@ -25,6 +26,7 @@ from typing import Self
 
 from infra.errors import Coded, Unreachable
 from infra.local import ports, processes
+from infra.local.private import write_privately
 
 PACKAGES = ("swift==2.38.3", "pyeclib==1.8.0")
 ACCOUNT, USER = "vernal", "local"
@@ -69,8 +71,7 @@ class LocalS3:
         path = self.home / "secret"
         if not path.exists():
             self.home.mkdir(parents=True, exist_ok=True)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(16))
+            write_privately(path, secrets.token_hex(16))
         return path.read_text()
 
     @property
@@ -264,11 +265,10 @@ def _plain(daemon: str) -> dict[str, dict[str, str]]:
 
 
 def _write(path: Path, sections: dict[str, dict[str, str]]) -> None:
-    conf = configparser.ConfigParser(interpolation=None)
+    conf, text = configparser.ConfigParser(interpolation=None), io.StringIO()
     conf.read_dict(sections)
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # the door's holds the secret
-        conf.write(file)
+    conf.write(text)
+    write_privately(path, text.getvalue())  # the door's holds the secret
 
 
 @contextmanager

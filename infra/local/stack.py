@@ -19,7 +19,8 @@ from typing import Any
 
 from infra.errors import Coded, Unreachable
 from infra.local import ports, processes, supervisor
-from infra.local.parts import NAMES, ROOT, Parts, write_privately
+from infra.local.parts import NAMES, ROOT, Parts
+from infra.local.private import write_privately
 from infra.local.program import last_words
 from infra.settings import environment_with, settings, take_in
 

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from urllib.error import HTTPError
 
 from infra.errors import Denied
 from infra.storage.s3 import S3Bucket
@@ -20,6 +22,7 @@ from infra.storage.s3 import S3Bucket
 WRITERS = 8  # of one object at a time
 SKEW = 60.0  # seconds that two clocks may differ; servers refuse signatures from 300 to 900
 PART = 5 << 20  # bytes: the least that S3 takes of a part that is not the last
+OPEN = "ANYBODY reads without a key (close the bucket)"
 
 
 @dataclass
@@ -39,9 +42,11 @@ def look(bucket: S3Bucket) -> Behaviour:
     check_clock(bucket)
     own = bucket.within(f"doctor-{secrets.token_hex(8)}")
     try:
-        return Behaviour(
-            [words for words, holds in NEEDED.items() if not holds(own)], [conditions(own), anonymous(own)]
-        )
+        broken = [words for words, holds in NEEDED.items() if not holds(own)]
+        stranger = anonymous(own)
+        if stranger == OPEN:
+            return Behaviour([*broken, stranger], [conditions(own)])
+        return Behaviour(broken, [conditions(own), stranger])
     finally:
         for name in list(own.names()):
             own.delete(name)
@@ -135,11 +140,18 @@ def conditions(bucket: S3Bucket) -> str:
 
 
 def anonymous(bucket: S3Bucket) -> str:
-    """Whether an object is read without any key."""
+    """Whether an object is read without any key: only a refusal says no, only the object itself says yes."""
     bucket.write("closed", b"1")
     host = f"{bucket.endpoint}/{bucket.bucket}" if bucket.endpoint else f"https://{bucket.bucket}.s3.amazonaws.com"
     try:
-        urllib.request.urlopen(f"{host}/{bucket.prefix}closed", timeout=5).close()
-    except OSError:
-        return "nobody reads without a key"
-    return "ANYBODY reads without a key: close it before others can reach it"
+        with urllib.request.urlopen(f"{host}/{bucket.prefix}closed", timeout=5) as answer:
+            if answer.read(2) == b"1":
+                return OPEN
+            found = "something else came"
+    except HTTPError as refusal:
+        if refusal.code in (401, 403):
+            return "nobody reads without a key"
+        found = f"HTTP {refusal.code} came"
+    except (OSError, HTTPException) as error:
+        found = f"no answer came: {type(error).__name__}"
+    return f"whether anybody reads without a key is not known ({found})"

@@ -1,6 +1,8 @@
 """What Prefect is told of a recipe, as plain data."""
 
+import asyncio
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,25 @@ def test_a_cluster_gives_its_gpus_to_what_trains_alone(tmp_path: Path) -> None:
     assert deployments.SMALL.keys() <= template["variables"]["properties"].keys()
 
 
+def test_a_container_has_the_settings_of_its_pools_template_and_none_of_its_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.schemas import FlowRun
+    from prefect.workers.base import BaseJobConfiguration
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "of-the-worker")
+    what = read(tmp_path, RECIPE + "work: {type: docker, pool: ours, image: vernal:1}\n")
+    values = deployments.wanted(what, tmp_path, Path("/srv")).deployments["retrain/tiny"]["job_variables"]
+    env = {"default": {"VERNAL_STORE": "s3://of/the/pool"}}
+    template = {"job_configuration": {"env": "{{ env }}"}, "variables": {"properties": {"env": env}}}
+    no_server: Any = None
+    job = asyncio.run(BaseJobConfiguration.from_template_and_values(template, values, client=no_server))
+    job.prepare_for_flow_run(FlowRun(flow_id=uuid.uuid4()))
+    assert job.env["VERNAL_STORE"] == "s3://of/the/pool"
+    assert values["env"].items() <= job.env.items()
+    assert "AWS_DEFAULT_REGION" not in job.env
+
+
 def test_only_our_own_silent_runs_are_dead(tmp_path: Path) -> None:
     found = deployments.shared(recipe.Work(), tmp_path).automations["vernal: silent runs are dead"]
     assert found["trigger"]["match_related"]["prefect.resource.id"] == ["prefect.tag.vernal"]
@@ -108,7 +129,18 @@ def test_an_event_keeps_its_id_when_it_is_told_again() -> None:
         (events.DRIFT_FOUND, "{}"),
         (events.DRIFT_FOUND, '{"psi": "much"}'),
         (events.DECAY_FOUND, '{"value": 0.4}'),
+        (events.DRIFT_FOUND, '{"psi": "0.3"}'),
+        (events.DRIFT_FOUND, '{"psi": true}'),
+        (events.DECAY_FOUND, '{"metric": "macro_f1", "value": false}'),
+        (events.DRIFT_FOUND, '{"psi": NaN}'),
+        (events.DRIFT_FOUND, '{"psi": -Infinity}'),
+        (events.DRIFT_FOUND, '{"psi": 1e999}'),
+        (events.DRIFT_FOUND, '{"psi": 0.3, "by": {"length": [0.1, NaN]}}'),
+        (events.DATA_ARRIVED, '{"rows": [1e999]}'),
+        (events.DATA_ARRIVED, r'{"name": "\ud800"}'),
+        (events.DATA_ARRIVED, '{"in":' * 100_000),
     ],
+    ids=lambda given: given[:40],
 )
 def test_what_nobody_outside_may_tell_is_refused(event: str, payload: str) -> None:
     with pytest.raises(BadInput) as refused:

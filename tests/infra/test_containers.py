@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from infra.settings import Settings
+from tasks import recipe
 
-INFRA = Path(__file__).parents[2] / "infra"
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra"
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 TEMPLATE = json.loads((INFRA / "kubernetes" / "job-template.json").read_text())
 FILES = [each for each in sorted((INFRA / "kubernetes").glob("*.yaml")) if each.name != "kustomization.yaml"]
@@ -113,15 +116,43 @@ def test_every_part_of_compose_is_watched_and_bounded() -> None:
             continue
         assert service["restart"] == "unless-stopped", name
         assert "memory" in service["deploy"]["resources"]["limits"], name
-        assert "healthcheck" in service or name.startswith("worker"), name
+        assert "healthcheck" in service, name
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), f"{name} is open to the network"
+
+
+def test_workers_are_asked_where_prefect_lets_them_answer_and_take_every_run_that_is_due() -> None:
+    from fastapi.testclient import TestClient
+    from prefect.workers.server import build_healthcheck_server
+
+    for polls, status in ((True, 200), (False, 503)):
+        worker: Any = SimpleNamespace(is_worker_still_polling=lambda polls=polls, **_: polls)
+        served = build_healthcheck_server(worker, 10.0).config
+        assert TestClient(cast(Any, served.app)).get("/health").status_code == status
+    for name in ("worker", "worker-gpu"):
+        service = COMPOSE["services"][name]
+        assert "--with-healthcheck" in service["command"]
+        assert f"http://127.0.0.1:{served.port}/health" in service["healthcheck"]["test"][-1]
+        assert "--limit" not in service["command"], "rollouts would wait for a training"
+    container = containers()["worker"]
+    assert "--with-healthcheck" in container["command"]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/health", "port": served.port}
 
 
 def test_every_part_on_kubernetes_is_watched_and_bounded() -> None:
     for name, container in containers().items():
         assert "memory" in container["resources"]["limits"], name
         assert "livenessProbe" in container or name in ONCE, name
+
+
+def test_a_recipe_with_the_work_that_is_shown_goes_to_the_worker_that_is_there(tmp_path: Path) -> None:
+    """Both where the stack is brought up and in the README."""
+    for place in (INFRA / "kubernetes" / "kustomization.yaml", ROOT / "README.md"):
+        (found,) = re.findall(r"work: \{pool: kubernetes,.*?\}", place.read_text())
+        (tmp_path / "i.yaml").write_text((ROOT / "flows" / "recipes" / "intent.yaml").read_text() + found + "\n")
+        work = recipe.load(tmp_path / "i.yaml").work
+        assert ["--pool", work.pool, "--type", work.type] == containers()["worker"]["command"][3:7]
+        assert work.image == TEMPLATE["variables"]["properties"]["image"]["default"]
 
 
 def test_secrets_are_named_and_never_written() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from flows.__main__ import main
 from infra.errors import Unreachable
-from infra.local.parts import write_privately
+from infra.local.private import write_privately
 from infra.local.stack import Stack, local
 from infra.settings import overruled, settings
 

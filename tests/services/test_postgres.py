@@ -1,6 +1,7 @@
 """The local PostgreSQL: started once, and refused in one line where it cannot start."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,12 @@ def test_a_database_asked_for_twice_is_made_once_and_apart_from_the_others(postg
         assert connection.scalar(text("SELECT current_database()")) == "mlflow"
 
 
-def test_its_password_is_readable_by_its_owner_alone(postgres: LocalPostgres) -> None:
+def test_its_password_is_readable_by_its_owner_alone_from_the_first_moment(
+    postgres: LocalPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)  # it has the mode that it was made with
+    with tempfile.TemporaryDirectory(prefix="vernal-postgres-") as home, LocalPostgres(Path(home)) as server:
+        assert (server.home / "password").stat().st_mode & 0o777 == 0o600
     assert (postgres.home / "password").stat().st_mode & 0o777 == 0o600
 
 
