@@ -66,7 +66,7 @@ def _tell() -> None:
     """Our log goes to the terminal, Prefect's stays off it; before Prefect is imported."""
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("vernal").setLevel(logging.INFO)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # not every retry, and no tracebacks
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # not every retry, and no tracebacks of bad headers
     for pages in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(pages).propagate = False  # tracebacks are for Prefect's pages, a person gets our one line
     quiet_prefect()
