@@ -15,12 +15,14 @@ ENCODERS = frozenset(  # model types of transformers that read a row from both s
     roberta-prelayernorm roc_bert roformer squeezebert tapas ultrabert ultravbert xlm xlm-roberta xlm-roberta-xl xmod
     yoso""".split()
 )
+TAGGERS = frozenset({"mt5", "t5", "t5gemma", "t5gemma2", "umt5"})  # those of two stacks that have a head for each token
 WANTED = {  # what a head asks for, and why
     "AutoModelForCausalLM": ("a decoder", "each token is told from those before it alone"),
     "AutoModelForMaskedLM": ("an encoder", "a gap is told from both of its sides"),
     "AutoModelForSeq2SeqLM": ("an encoder-decoder", "one stack reads the source and another writes the target"),
 }
-LABELS = ("AutoModelForSequenceClassification", "AutoModelForTokenClassification")
+TOKENS = "AutoModelForTokenClassification"
+LABELS = ("AutoModelForSequenceClassification", TOKENS)
 
 
 def require(problem: Problem, task: str, config: Mapping[str, Any]) -> None:
@@ -39,6 +41,8 @@ def unfit(problem: Problem, config: Mapping[str, Any]) -> str | None:
         return f"it is {kind}, and {why}; take {wanted}"
     if config.get("model_type") == OURS and kind == "an encoder-decoder" and problem.head not in WANTED:
         return "two stacks write a sequence, they do not label one; take an encoder or a decoder"
+    if kind == "an encoder-decoder" and problem.head == TOKENS and config.get("model_type") not in TAGGERS:
+        return "transformers gives it no head for each token; take an encoder or a decoder"
     return None
 
 

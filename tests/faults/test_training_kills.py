@@ -175,7 +175,7 @@ def test_a_signal_saves_the_step_that_was_taken(
     for number in range(STOPS):
         there = place(f"stop-{number}")
         with alive(context, there) as child:
-            await_checkpoint(there)
+            await_checkpoint(there, child)
             child.join(draw.uniform(0, 0.5) * seconds)
             assert child.pid
             os.kill(child.pid, signal.SIGTERM)
@@ -198,7 +198,7 @@ def test_of_two_processes_one_may_be_killed(
     for number in range(RANKS):
         there = place(f"rank-{number}", **dials)
         with alive(context, there) as child:
-            await_checkpoint(there)
+            await_checkpoint(there, child)
             time.sleep(draw.uniform(0, 0.5))
             os.kill(draw.choice(workers(there.folder)), signal.SIGKILL)
             child.join(120)
@@ -237,13 +237,14 @@ def test_a_group_ends_with_the_process_that_wanted_it(
 def group(context: multiprocessing.context.ForkServerContext, place: Place) -> Iterator[tuple[BaseProcess, list[int]]]:
     """A life that trains in two processes and has its first checkpoint, with the numbers of both."""
     with alive(context, place) as child:
-        await_checkpoint(place)
+        await_checkpoint(place, child)
         yield child, workers(place.folder)
 
 
-def await_checkpoint(place: Place) -> None:
+def await_checkpoint(place: Place, child: BaseProcess) -> None:
     """Returns when the first checkpoint is there."""
     while not place.steps:
+        assert child.exitcode is None, f"it ended before it saved anything, with {child.exitcode}"
         time.sleep(0.002)
 
 

@@ -29,6 +29,7 @@ ABLE = {
     "masked-language-modelling": ENCODERS,
     "sequence-to-sequence": BOTH,
     "question-answering": LABEL - {"a module"},
+    "token-classification": LABEL - {"BART"},
 }
 
 
@@ -42,6 +43,12 @@ def test_who_can_answer_a_task_is_told_from_its_config(task: str) -> None:
 def test_encoders_are_those_of_transformers_that_fill_gaps_with_one_stack() -> None:
     masked = set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES) - {fits.OURS}
     assert masked - set(modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES) == fits.ENCODERS
+
+
+def test_taggers_are_those_of_transformers_that_have_two_stacks_and_a_head_for_each_token() -> None:
+    tagging = set(modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES)
+    two_stacks = set(modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+    assert fits.TAGGERS == {each for each in tagging & two_stacks if "asr" not in each}, "those that hear are not asked"
 
 
 def test_check_says_what_could_be_taken_instead(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

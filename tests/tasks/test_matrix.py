@@ -140,7 +140,7 @@ def test_a_task_goes_the_whole_way_with_a_base_whoever_is_killed_on_it(
     torch.set_num_threads(1)
     killed = laid_out(tmp_path / "home", what)
     with alive(context, killed) as child:
-        await_checkpoint(killed)
+        await_checkpoint(killed, child)
         child.kill()
         child.join()
     finish(context, killed)
