@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PAGE = 200  # rows that the API gives at once
 COMING = 3  # run times that are shown
+SETS = ("expect", "after", "for_each")  # of a trigger
 OWN = ("retrain", "sensor")  # flows that have a deployment for each recipe
 COMMON = ("rollout", "reconcile")  # and those that have one for all
 
@@ -302,4 +303,12 @@ def _normal(automation: Plain) -> Plain:
     """An automation as Prefect's own model spells it, without what may be said of a new one only."""
     from prefect.events.schemas.automations import AutomationCore
 
-    return AutomationCore.model_validate({**automation}).model_dump(mode="json", exclude={"owner_resource"})
+    spelt = AutomationCore.model_validate({**automation}).model_dump(mode="json", exclude={"owner_resource"})
+    return dict(_ordered(spelt))
+
+
+def _ordered(value: Any) -> Any:
+    """What the model holds as sets, in one order: as JSON they are lists, in an order that differs by process."""
+    if isinstance(value, dict):
+        return {key: sorted(inner) if key in SETS else _ordered(inner) for key, inner in value.items()}
+    return [_ordered(inner) for inner in value] if isinstance(value, list) else value

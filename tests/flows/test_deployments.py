@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows import deployments, events
+from flows import deployments, events, scheduling
 from tasks import recipe
 from tasks.errors import BadInput
 from tasks.recipe import Recipe
@@ -112,6 +112,16 @@ def test_only_our_own_silent_runs_are_dead(tmp_path: Path) -> None:
     found = deployments.shared(recipe.Work(), tmp_path).automations["vernal: silent runs are dead"]
     assert found["trigger"]["match_related"]["prefect.resource.id"] == ["prefect.tag.vernal"]
     assert (found["trigger"]["posture"], found["trigger"]["within"]) == ("Proactive", 90)
+
+
+def test_an_automation_that_names_its_events_in_another_order_is_the_same(tmp_path: Path) -> None:
+    body = deployments.shared(recipe.Work(), tmp_path).automations["vernal: crashed runs go on"]
+    action = {"type": "run-deployment", "source": "selected", "deployment_id": str(uuid.uuid4()), "parameters": {}}
+    known = {**body, "name": "x", "enabled": True, "tags": ["vernal"], "actions": [action]}
+    turned = {**known, "trigger": {**body["trigger"], "expect": body["trigger"]["expect"][::-1]}}
+    assert len(body["trigger"]["expect"]) == 4
+    assert scheduling._normal(known) == scheduling._normal(turned)
+    assert scheduling._normal(known)["trigger"]["expect"] == sorted(body["trigger"]["expect"])
 
 
 def test_an_event_keeps_its_id_when_it_is_told_again() -> None:

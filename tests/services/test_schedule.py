@@ -41,7 +41,7 @@ TRIGGERS = "triggers: {debounce: 10, poll: 86400}\n"
 
 
 @dataclass
-class Stack:
+class Served:
     """A server, with the command that talks to it; a home of its own."""
 
     url: str
@@ -98,7 +98,7 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("schedule")
     (folder / "rows.jsonl").write_text("\n".join(SAMPLE[:200]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -111,14 +111,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 "VERNAL_HOME": str(folder / "home"),
                 "OMP_NUM_THREADS": "1",
             }
-            yield Stack(server.url, folder, environment)
+            yield Served(server.url, folder, environment)
 
 
 @pytest.fixture
-def worker(stack: Stack) -> Iterator[None]:
+def worker(served: Served) -> Iterator[None]:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "local", "--type", "process"]
-    with (stack.folder / "worker.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=stack.environment, stdout=log, stderr=log)
+    with (served.folder / "worker.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=served.environment, stdout=log, stderr=log)
         yield
         process.terminate()
         process.wait(60)
@@ -135,77 +135,77 @@ def did(found: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["did"] for each in found["changes"]}
 
 
-def test_scheduling_again_changes_nothing_and_removing_leaves_nothing(stack: Stack) -> None:
-    first = stack.schedule(stack.recipe(CLOCKS, TRIGGERS))
+def test_scheduling_again_changes_nothing_and_removing_leaves_nothing(served: Served) -> None:
+    first = served.schedule(served.recipe(CLOCKS, TRIGGERS))
     assert set(did(first).values()) == {"created"}
     assert len(first["next"]["retrain/tiny"]) == 3
-    again = stack.schedule(stack.recipe(CLOCKS, TRIGGERS))
-    assert set(did(again).values()) == {"unchanged"}
+    again = served.schedule(served.recipe(CLOCKS, TRIGGERS))
+    assert did(again) == dict.fromkeys(did(again), "unchanged")
     assert again["next"] == first["next"]
-    slower = stack.schedule(stack.recipe(CLOCKS, TRIGGERS.replace("10", "20")))
+    slower = served.schedule(served.recipe(CLOCKS, TRIGGERS.replace("10", "20")))
     assert {name for name, what in did(slower).items() if what == "changed"} == {
         "sensor/tiny",
         "vernal tiny: data arrived",
     }
-    assert set(did(stack.schedule(stack.recipe(CLOCKS, TRIGGERS.replace("10", "20")))).values()) == {"unchanged"}
-    fewer = stack.schedule(stack.recipe())
+    assert set(did(served.schedule(served.recipe(CLOCKS, TRIGGERS.replace("10", "20")))).values()) == {"unchanged"}
+    fewer = served.schedule(served.recipe())
     assert did(fewer)["retrain/tiny"] == "changed"
     assert did(fewer)["sensor/tiny"] == did(fewer)["vernal tiny: data arrived"] == "removed"
-    assert stack.deployment("retrain/tiny")["schedules"] == []
+    assert served.deployment("retrain/tiny")["schedules"] == []
     ours = {"flows": {"name": {"any_": ["retrain", "sensor"]}}}
-    assert stack.call("/flow_runs/filter", ours) == [], "those that the clock put into the calendar are gone too"
-    gone = stack.schedule("--remove", "tiny")
+    assert served.call("/flow_runs/filter", ours) == [], "those that the clock put into the calendar are gone too"
+    gone = served.schedule("--remove", "tiny")
     assert set(did(gone).values()) == {"removed"}
     for what in ("deployments", "automations", "flow_runs"):
-        assert stack.call(f"/{what}/filter", {}) == []
+        assert served.call(f"/{what}/filter", {}) == []
 
 
-def test_three_in_the_morning_is_three_in_the_morning_when_the_clocks_change(stack: Stack) -> None:
-    stack.schedule(stack.recipe(CLOCKS))
-    found = stack.deployment("retrain/tiny")
-    stack.call(
+def test_three_in_the_morning_is_three_in_the_morning_when_the_clocks_change(served: Served) -> None:
+    served.schedule(served.recipe(CLOCKS))
+    found = served.deployment("retrain/tiny")
+    served.call(
         f"/deployments/{found['id']}/schedule",
         {"start_time": "2027-03-26T12:00:00Z", "end_time": "2027-03-30T12:00:00Z", "min_runs": 4},
     )
     window = {"expected_start_time": {"after_": "2027-03-26T12:00:00Z", "before_": "2027-03-30T12:00:00Z"}}
     asked = {"flow_runs": window, "sort": "EXPECTED_START_TIME_ASC"}
-    times = [run["expected_start_time"][:16] for run in stack.call("/flow_runs/filter", asked)]
+    times = [run["expected_start_time"][:16] for run in served.call("/flow_runs/filter", asked)]
     assert times == ["2027-03-27T02:00", "2027-03-28T01:00", "2027-03-29T01:00", "2027-03-30T01:00"]
-    stack.schedule("--remove", "tiny")
+    served.schedule("--remove", "tiny")
 
 
-def test_a_bad_value_is_refused_before_there_is_a_run(stack: Stack) -> None:
-    stack.schedule(stack.recipe())
-    found = stack.deployment("retrain/tiny")
+def test_a_bad_value_is_refused_before_there_is_a_run(served: Served) -> None:
+    served.schedule(served.recipe())
+    found = served.deployment("retrain/tiny")
     given = found["parameters"] | {"recipe": found["parameters"]["recipe"] | {"train": {"epochs": 0}}}
     with pytest.raises(httpx.HTTPStatusError, match="409"):
-        stack.call(f"/deployments/{found['id']}/create_flow_run", {"parameters": given})
-    assert stack.runs("retrain") == []
-    stack.schedule("--remove", "tiny")
+        served.call(f"/deployments/{found['id']}/create_flow_run", {"parameters": given})
+    assert served.runs("retrain") == []
+    served.schedule("--remove", "tiny")
 
 
-def test_fifty_events_are_one_run_the_same_again_none_and_another_row_one(stack: Stack, worker: None) -> None:
+def test_fifty_events_are_one_run_the_same_again_none_and_another_row_one(served: Served, worker: None) -> None:
     def looked(times: int) -> bool:
-        return len(stack.runs("sensor")) >= times and all(
-            run["state_type"] == "COMPLETED" for run in stack.runs("sensor")
+        return len(served.runs("sensor")) >= times and all(
+            run["state_type"] == "COMPLETED" for run in served.runs("sensor")
         )
 
-    stack.schedule(stack.recipe("triggers: {debounce: 10}\n"))
-    stack.arrived(50)
+    served.schedule(served.recipe("triggers: {debounce: 10}\n"))
+    served.arrived(50)
     until(lambda: looked(1), "the sensor looked")
-    assert len(stack.runs("retrain")) == 1
-    until(lambda: stack.runs("retrain")[0]["state_type"] in ("COMPLETED", "FAILED", "CRASHED"), "the run ended")
-    assert stack.runs("retrain")[0]["state_name"] == "Promoted"
-    looks = len(stack.runs("sensor"))
-    stack.arrived(1)
+    assert len(served.runs("retrain")) == 1
+    until(lambda: served.runs("retrain")[0]["state_type"] in ("COMPLETED", "FAILED", "CRASHED"), "the run ended")
+    assert served.runs("retrain")[0]["state_name"] == "Promoted"
+    looks = len(served.runs("sensor"))
+    served.arrived(1)
     until(lambda: looked(looks + 1), "the sensor looked again")
-    assert stack.runs("sensor")[-1]["state_name"] == "Nothing new"
-    assert len(stack.runs("retrain")) == 1
-    with (stack.folder / "rows.jsonl").open("a") as rows:
+    assert served.runs("sensor")[-1]["state_name"] == "Nothing new"
+    assert len(served.runs("retrain")) == 1
+    with (served.folder / "rows.jsonl").open("a") as rows:
         rows.write(SAMPLE[200] + "\n")
-    code, _ = stack.vernal("emit", "vernal.data.arrived", "tiny")
+    code, _ = served.vernal("emit", "vernal.data.arrived", "tiny")
     assert code == 0
     until(lambda: looked(looks + 2), "the sensor saw the row")
-    assert len(stack.runs("retrain")) == 2
-    until(lambda: stack.runs("retrain")[1]["state_type"] == "COMPLETED", "the second run ended")
-    stack.schedule("--remove", "tiny")
+    assert len(served.runs("retrain")) == 2
+    until(lambda: served.runs("retrain")[1]["state_type"] == "COMPLETED", "the second run ended")
+    served.schedule("--remove", "tiny")
