@@ -21,10 +21,10 @@ from tasks.release.mending import Mended
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-LATELY = timedelta(days=1)  # who died before that is left to people
+LATELY = timedelta(days=1)  # what happened before that is left to people
 STUCK = timedelta(minutes=30)  # in which a worker that took a run has begun it, the pull of a large image included
 SETTLED = timedelta(minutes=1)  # after its end, in which the last words of a run's tasks come in
-TAKEN_UP = "AwaitingRetry"
+RETRY = "AwaitingRetry"  # Prefect's name of the state in which a run waits for its next attempt
 UNREACHABLE = re.compile(r"\bUnreachable\b")  # the error that a failed state names
 CRASH_LOOP = (
     "E-CRASH-LOOP this run died {} times and is not taken up again; its log and the worker's say of what; mend that "
@@ -82,9 +82,9 @@ def bury_earlier() -> None:
 def _again(client: "SyncPrefectClient", run: dict[str, Any]) -> str:
     """What was done about a run that died; "": nothing."""
     history = client.request("GET", "/flow_run_states/", params={"flow_run_id": run["id"]}).json()
-    times = sum(state["name"] == TAKEN_UP for state in history)
+    times = sum(state["name"] == RETRY for state in history)
     if times < RESUMES:
-        _set(client, "flow", run, "SCHEDULED", TAKEN_UP, "goes on from its last stage")
+        _set(client, "flow", run, "SCHEDULED", RETRY, "goes on from its last stage")
         return "died, taken up again"
     if run["state_type"] == "FAILED":
         return ""

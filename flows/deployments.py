@@ -21,7 +21,7 @@ TAG = "vernal"
 RESUMED = "auto-resume"  # runs of this tag that crash are taken up again
 RESUMES = 3  # times that they are, at most
 REST = 30  # seconds from a crash until then: a worker tells of one death twice, 18 s apart on a busy machine
-TAKEN_UP = ("AwaitingRetry", "Scheduled", "Pending", "Running")  # states after which nobody has to take it up
+GOES_ON = ("AwaitingRetry", "Scheduled", "Pending", "Running")  # states after which nobody has to take it up
 ZOMBIE = 3 * HEARTBEAT  # seconds without one after which it is dead
 MIDNIGHT = datetime(2024, 1, 1)  # from which intervals count, on the clock of their time zone
 SMALL = {"gpus": "0", "cpu": "1", "memory": "4Gi"}  # of what does not train, in the shipped template for Kubernetes
@@ -93,7 +93,7 @@ def shared(work: Work, folder: Path) -> Wanted:
     found.automations["vernal: crashed runs go on"] = {
         "description": f"{REST} s after a crash reconcile lets the run go on from its last checkpoint.",
         "trigger": {
-            **_event([f"prefect.flow-run.{name}" for name in TAKEN_UP], "prefect.flow-run.*"),
+            **_event([f"prefect.flow-run.{name}" for name in GOES_ON], "prefect.flow-run.*"),
             "after": ["prefect.flow-run.Crashed"],
             "match_related": _tagged(RESUMED),
             "posture": "Proactive",

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from flows import explain, plan
-from flows.patience import patiently
 from flows.plan import VERBS, Plan
 from infra.settings import settings
 from tasks import stages
@@ -19,6 +18,7 @@ from tasks.errors import Coded, Missing
 from tasks.model import bases
 from tasks.model import page as exam
 from tasks.model.curves import registry
+from tasks.patience import patiently
 from tasks.recipe import Recipe
 from tasks.records import Checked, File, Report, Verdict, Version
 

@@ -22,7 +22,6 @@ from tasks.release.mending import Mended
 
 GRACE = 300.0  # seconds that a decision has to be heard of and acted upon
 AGAIN = 3600.0  # seconds between two tellings of a decision that nobody acts upon
-LATELY = 86_400.0  # seconds after which nobody is told of an older decision any more
 
 
 @flow(name="reconcile", persist_result=False)
@@ -76,6 +75,6 @@ def unheard(model: str) -> Iterator[Mended]:
         age = (datetime.now(UTC) - datetime.fromisoformat(decision.at)).total_seconds()
         waits = unrolled is not None and decision.id == unrolled.id
         hours = int(age // AGAIN) if waits else 0
-        if GRACE < age and (waits or age < LATELY) and not events.heard(decision, hours):
+        if GRACE < age and (waits or age < attempts.LATELY.total_seconds()) and not events.heard(decision, hours):
             events.tell(decision, hours)
             yield Mended("event", f"{model} version {decision.version}", f"vernal.{decision.kind} told again")

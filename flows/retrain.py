@@ -10,7 +10,6 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 
 from flows import attempts, endings, page, plan, show
-from flows.patience import patiently
 from flows.turn import alone, on_gpu
 from tasks.data.ingest import ingest
 from tasks.data.tokenise import tokenise
@@ -19,6 +18,7 @@ from tasks.model.evaluate import evaluate
 from tasks.model.finetune import finetune
 from tasks.model.load import load
 from tasks.model.package import package
+from tasks.patience import patiently
 from tasks.recipe import Received, Recipe
 from tasks.records import Verdict
 from tasks.release.promote import promote

@@ -25,11 +25,11 @@ from prefect.states import Completed
 from pydantic import JsonValue
 
 from flows import attempts, orchestrator, plan
-from flows.patience import patiently
 from infra.ledger import Cause, Ledger
 from infra.settings import settings
 from tasks import stages
 from tasks.data import sources
+from tasks.patience import patiently
 from tasks.recipe import Received, Recipe
 from tasks.records import digest_of
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from flows.patience import patiently
 from infra.ledger import Ledger
 from infra.settings import settings
+from tasks.patience import patiently
 
 GPU = "gpu"  # Prefect's global concurrency limit; `vernal schedule` makes it
 

@@ -14,10 +14,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed
-from prefect.tasks import exponential_backoff
 
 from infra.errors import Unreachable
 from tasks import stages
+from tasks.patience import JITTER, PAUSES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,9 +47,9 @@ def verb(function: Callable[P, R]) -> Task[P, R]:
 
     return Verb(
         told,
-        retries=4,
-        retry_delay_seconds=exponential_backoff(backoff_factor=2),
-        retry_jitter_factor=0.5,
+        retries=len(PAUSES),
+        retry_delay_seconds=list(PAUSES),
+        retry_jitter_factor=JITTER,
         retry_condition_fn=_is_unreachable,
         cache_policy=NO_CACHE,
         persist_result=False,

@@ -1,7 +1,7 @@
 """Every part of the stack is killed in the middle of a training and stays away for half a minute.
 
-The run ends by itself, or when `vernal reconcile` takes it up as it does every quarter of an hour: with the version and
-the weights of a run that nothing happened to, made once, and nothing of it is left running.
+The run ends by itself, or when `reconcile` takes it up, started by the automation or else by its clock: with the
+version and the weights of a run that nothing happened to, made once, and nothing of it is left running.
 """
 
 import json
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.faults
 SAMPLE = Path(__file__).parents[2] / "flows" / "recipes" / "customer_messages.jsonl"
 AWAY = 30.0  # seconds until a part is started again
 PATIENCE = 900.0  # seconds for a run and its mending on a busy machine
-STRANDED = 75.0  # seconds after a crash from which `vernal reconcile` takes a run up
+STRANDED = 75.0  # seconds that the automation has after a crash; then comes `vernal reconcile`, as by its clock
 
 RECIPE = """
 name: {name}
@@ -217,7 +217,7 @@ def checkpoints(stack: Stack) -> set[str]:
 
 
 def digests(told: dict[str, Any]) -> dict[str, str]:
-    """The outputs of all stages whose name says nothing of the home that they stand in."""
+    """The outputs of all stages."""
     return {verb: stage["digest"] for verb, stage in told["stages"].items()}
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import page, patience, plan, show
+from flows import page, plan, show
+from tasks import patience
 from tasks.errors import Unreachable
 from tasks.model import bases
 from tasks.records import Checkpoint, Verdict

@@ -1,11 +1,10 @@
-"""What a flow asks between its tasks is asked again when a service is away, and nothing else is."""
+"""What is asked of a service that is away is asked again, and nothing else is."""
 
 import pytest
 
-from flows import patience, turn
-from flows.patience import patiently
-from infra.ledger import Lease, Ledger
+from tasks import patience
 from tasks.errors import Denied, Unreachable
+from tasks.patience import patiently
 
 
 @pytest.fixture(autouse=True)
@@ -45,18 +44,3 @@ def test_what_waiting_does_not_mend_is_said_at_once(pauses: list[float]) -> None
     with pytest.raises(Denied):
         patiently(ask)
     assert pauses == []
-
-
-def test_a_database_that_restarts_while_a_run_waits_for_its_turn_ends_no_run(
-    monkeypatch: pytest.MonkeyPatch, home: object
-) -> None:
-    acquire, tries = Ledger._acquire, iter([True, True, False])
-
-    def away(ledger: Ledger, name: str, patience: float) -> Lease:
-        if next(tries):
-            raise Unreachable("E-SQL-UNAVAILABLE", "it restarts")
-        return acquire(ledger, name, patience)
-
-    monkeypatch.setattr(Ledger, "_acquire", away)
-    with turn.alone("sha256:1"):
-        assert next(tries, None) is None

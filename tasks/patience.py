@@ -1,4 +1,4 @@
-"""Between tasks a flow is as patient as they are: what does not answer is asked five times, with growing pauses."""
+"""What does not answer is asked five times, with growing pauses: by Prefect in tasks, by `patiently` between them."""
 
 import logging
 import random
@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from tasks.errors import Unreachable
 
-PAUSES = (2.0, 4.0, 8.0, 16.0)  # seconds, and up to half as much by chance: those of `tasks.verb`
+PAUSES = (2.0, 4.0, 8.0, 16.0)  # seconds
+JITTER = 0.5  # as much of a pause comes on top at most, by chance
 
 R = TypeVar("R")
 
@@ -26,5 +27,5 @@ def patiently(ask: Callable[[], R]) -> R:
             return ask()
         except Unreachable as error:
             log.warning("%s; asked again in %.0f s", error, pause)
-            time.sleep(pause * random.uniform(1, 1.5))
+            time.sleep(pause * random.uniform(1, 1 + JITTER))
     return ask()
