@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 KEY = re.compile(r"[A-Za-z0-9:._/@-]+")
+FILE = "sqlite:///"
 SCRIPT = Path(__file__).parent / "endpoint" / "pyfunc.py"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")  # what a bundle needs beside Vernal
 POINTS = 1000  # metric points that MLflow takes in one call
@@ -165,6 +166,8 @@ class Registry:
     def running(self) -> list[Running]:
         """All runs of ours that were begun and not ended."""
         found, token = list[Running](), None
+        if self._blank:
+            return found
         with self._sorted():
             homes = [each.experiment_id for each in self._client.search_experiments()]
             while homes:
@@ -187,6 +190,8 @@ class Registry:
     def close(self, experiment: str, run_key: str, status: Status) -> None:
         """Close whatever still runs under `run_key`; no error if nothing does."""
         _allowed(run_key, KEY)
+        if self._blank:
+            return
         with self._sorted():
             home = self._client.get_experiment_by_name(experiment)
             found = f"tags.`vernal.run_key` = '{run_key}' and attributes.status = 'RUNNING'"
@@ -283,6 +288,11 @@ class Registry:
         return urlsplit(self._uri).scheme in ("http", "https")
 
     @property
+    def _blank(self) -> bool:
+        """Whether nothing was ever recorded here: who looks for what is open need not wait for tables to be made."""
+        return self._uri.startswith(FILE) and not Path(self._uri.removeprefix(FILE)).exists()
+
+    @property
     def _where(self) -> str:
         return f"MLflow at {self._redacted(self._uri)}"
 
@@ -294,8 +304,8 @@ class Registry:
     def _client(self) -> Any:
         if self._served:
             self._knock()
-        elif self._uri.startswith("sqlite:///"):
-            self._make_database(Path(self._uri.removeprefix("sqlite:///")))
+        elif self._uri.startswith(FILE):
+            self._make_database(Path(self._uri.removeprefix(FILE)))
         else:
             raise Coded(
                 "E-MLFLOW-URI",

@@ -105,7 +105,9 @@ def test_one_service_that_fails_keeps_nobody_from_mending_the_rest(monkeypatch: 
     assert found == [done]
 
 
-def test_the_command_mends_and_says_what(capsys: pytest.CaptureFixture[str], told: list[Any]) -> None:
+def test_the_command_mends_and_says_what(
+    capsys: pytest.CaptureFixture[str], told: list[Any], mlflow_at_home: None
+) -> None:
     ledger = Ledger(settings().ledger_url)
     body = {"until": "2020-01-01T00:00:00+00:00", "verdict": {"promoted": True, "reasons": ["proved better"]}}
     with ledger.lease("model:tiny") as lease:

@@ -140,7 +140,7 @@ def test_a_source_that_was_changed_is_not_run(mine: makers.Made, tmp_path: Path)
     assert not (tmp_path / "touched").exists()
 
 
-def test_it_labels_words_too(home: Path) -> None:
+def test_it_labels_words_too(home: Path, mlflow_at_home: None) -> None:
     written(home.parent / "recipe")
     base = {**BASE, "config": {"width": 16, "tags": True}}
     made = makers.made(home, makers.recipe("token-classification", model={"base": base}, train=TRAIN))

@@ -28,7 +28,7 @@ def status(run: str) -> str:
     return str(registry()._client.get_run(run).info.status)
 
 
-def test_a_run_that_nobody_works_on_is_ended_and_one_that_somebody_does_is_not() -> None:
+def test_a_run_that_nobody_works_on_is_ended_and_one_that_somebody_does_is_not(mlflow_at_home: None) -> None:
     there = registry()
     dead, alive, foreign = (there.start("intent", f"sha256:{kind}", kind, {}) for kind in ("dead", "alive", "foreign"))
     there._client.delete_tag(foreign, "vernal.run_key")
@@ -39,7 +39,7 @@ def test_a_run_that_nobody_works_on_is_ended_and_one_that_somebody_does_is_not()
         assert list(mending.runs()) == []
 
 
-def test_aliases_and_marks_follow_the_ledger(tmp_path: Path) -> None:
+def test_aliases_and_marks_follow_the_ledger(tmp_path: Path, mlflow_at_home: None) -> None:
     there = registry()
     run = there.start("intent", "sha256:one", "one", {})
     (tmp_path / "bundle").mkdir()
