@@ -32,29 +32,33 @@ def named(value: Any) -> str:
     return getattr(value, "__name__", str(value)).removeprefix("AutoModelFor")
 
 
-def test_nine_sizes_make_a_model_and_its_parameters_are_counted_by_a_formula() -> None:
+def test_nine_sizes_make_a_model_that_is_read_back_and_its_parameters_are_counted_by_a_formula(tmp_path: Path) -> None:
     layers, width, inner, words, targets, known, known_target = 3, 32, 48, 60, 50, 40, 44
-    config = TransformerConfig(
-        architecture="encoder-decoder",
-        num_layers=layers,
-        d_model=width,
-        num_heads=4,
-        dff=inner,
-        input_vocab_size=words,
-        target_vocab_size=targets,
-        pe_input=known,
-        pe_target=known_target,
-        max_length=30,
-        positions="learned",
-        tie_embeddings=False,
-    )
+    sizes = {
+        "num_layers": layers,
+        "d_model": width,
+        "num_heads": 4,
+        "dff": inner,
+        "input_vocab_size": words,
+        "target_vocab_size": targets,
+        "pe_input": known,
+        "pe_target": known_target,
+        "max_length": 30,
+    }
+    config = TransformerConfig(architecture="encoder-decoder", positions="learned", tie_embeddings=False, **sizes)
     norm, attention, forward = 2 * width, 4 * width * width, 3 * width * inner
     encoder = layers * (attention + forward + 2 * norm) + norm
     decoder = layers * (2 * attention + forward + 3 * norm) + norm
     tables = (words + targets + known + known_target) * width
     model = hf.AutoModelForSeq2SeqLM.from_config(config)
     assert model.num_parameters() == encoder + decoder + tables + targets * width
-    assert model(made.ids(2, 9), decoder_input_ids=made.ids(2, 6) % 50).logits.shape == (2, 6, targets)
+    rows = {"input_ids": made.ids(2, 9), "decoder_input_ids": made.ids(2, 6) % 50}
+    logits = model.eval()(**rows).logits
+    assert logits.shape == (2, 6, targets)
+    model.save_pretrained(tmp_path)
+    again = hf.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert {name: getattr(again.config, name) for name in sizes} == sizes
+    assert torch.equal(again.eval()(**rows).logits, logits)
 
 
 @pytest.mark.parametrize("architecture", ["encoder", "decoder"])
