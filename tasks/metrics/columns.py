@@ -40,6 +40,10 @@ class Columns:
     def support(self) -> dict[str, int]:
         return {}
 
+    @property
+    def signatures(self) -> Mapping[str, str]:
+        return {}
+
     def per_class(self, kind: str) -> dict[str, float]:
         return {}
 

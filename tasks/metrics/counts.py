@@ -4,7 +4,7 @@ So a resample of the rows is a weighted sum, and thousands of them are one spars
 3,080 rows of 77 classes takes 0.2 s instead of the minutes of 2,000 calls of sklearn. The numbers equal sklearn's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,6 +73,10 @@ class Counts:
         if metric not in self.metrics:
             raise ValueError(f"{metric!r} is no metric of {', '.join(self.metrics)}")
         return score(metric, self.total if weights is None else (self.table.T @ weights.T).T)
+
+    @property
+    def signatures(self) -> Mapping[str, str]:
+        return {}
 
     def per_class(self, kind: str) -> dict[str, float]:
         hits, guessed, true = np.split(self.total[:-3], 3)

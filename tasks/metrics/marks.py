@@ -4,6 +4,7 @@ A metric is in 0..1 and higher is better (BLEU too: sacreBLEU's number is 100 ti
 means the same everywhere; correlations, kappa and R² can fall below 0. Those in `LOWER` are in units of their own.
 """
 
+from collections.abc import Mapping
 from typing import Protocol, Self
 
 import numpy as np
@@ -39,6 +40,11 @@ class Marks(Protocol):
     @property
     def support(self) -> dict[str, int]:
         """How often each class is true; nothing, where there are none."""
+        ...
+
+    @property
+    def signatures(self) -> Mapping[str, str]:
+        """How metrics were computed, in the words of their library; nothing, where it has none."""
         ...
 
     def at(self, rows: npt.NDArray[np.bool_]) -> Self:

@@ -15,10 +15,7 @@ Formula = Callable[[Floats], Floats]
 
 @dataclass(frozen=True)
 class Sums:
-    """For each row, what the formulas need to be summed.
-
-    `signatures` tell how a metric was computed, where its library has a word for it.
-    """
+    """For each row, what the formulas need to be summed."""
 
     table: Floats  # (rows, k)
     formulas: Mapping[str, Formula]  # (..., k) sums -> (...)

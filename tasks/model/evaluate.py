@@ -1,7 +1,9 @@
 """Bundle + test rows -> Report: the exam of the artifact that would be served, as it would be served."""
 
+import csv
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -61,6 +63,7 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
         "support": sitting.marks.support,
         "slices": by_slice(sitting, metric, how),
         "calibration": calibrated,
+        "signatures": dict(sitting.marks.signatures),
         "truncated": sum(each.truncated for each in sitting.answers),
     }
     write(folder / "report", facts, sitting)
@@ -107,13 +110,14 @@ def by_slice(sitting: Sitting, metric: str, how: recipe.Exam) -> dict[str, dict[
 
 
 def write(folder: Path, facts: dict[str, Any], sitting: Sitting) -> None:
-    """`report.json`, `report.txt`, `predictions.parquet`, pictures and the page that shows it all."""
+    """`report.json`, `report.txt`, `predictions.parquet`, `confusion.csv`, pictures and the page that shows it all."""
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False))
     (folder / "report.txt").write_text(sitting.exam.problem.report(sitting.exam.truth, sitting.predicted))
     pq.write_table(predictions(sitting), folder / "predictions.parquet", compression="zstd")
     if sitting.exam.problem.labelled:
         pictures.confusion(sitting, folder / "confusion.png")
+        write_confusion(sitting, folder / "confusion.csv")
     elif "number" in sitting.exam.problem.answers.values():
         pictures.scatter(sitting, folder / "scatter.png")
     else:
@@ -121,6 +125,14 @@ def write(folder: Path, facts: dict[str, Any], sitting: Sitting) -> None:
     if facts["calibration"]:
         pictures.reliability(facts["calibration"], folder / "calibration.png")
     page.write(folder, facts)
+
+
+def write_confusion(sitting: Sitting, path: Path) -> None:
+    """How many rows (or words) of each true label were given each label, those that were given none left out."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("true", "predicted", "count"))
+        table.writerows((*pair, count) for pair, count in sorted(Counter(sitting.confused).items()))
 
 
 def predictions(sitting: Sitting) -> pa.Table:

@@ -111,3 +111,23 @@ class Sitting:
             pairs = [pair for guess, true in pairs for pair in zip(guess, true, strict=True)]
             scores = [score for each in scores for score in (each if isinstance(each, list) else [each])]
         return np.array(scores, np.float64), np.array([guess == true for guess, true in pairs])
+
+    @cached_property
+    def confused(self) -> list[tuple[str, str]]:
+        """True and predicted label in pairs: of each row, or of each word (kinds of entity, without B- and I-).
+
+        Of sets of labels, those that differ in one label say who is confused; "(none)": nothing in its place.
+        """
+        pairs = list(zip(self.exam.truth, self.predicted, strict=True))
+        if self.exam.problem.tagged:
+            return [(_kind(true), _kind(guess)) for row in pairs for true, guess in zip(*row, strict=True)]
+        if "labels" not in self.exam.problem.answers.values():
+            return pairs
+        sets = [(set(true), set(guess)) for true, guess in pairs]
+        cells = [(a, b) for t, g in sets for a in sorted(t - g) or [""] for b in sorted(g - t) or [""] if a or b]
+        cells += [(each, each) for t, g in sets for each in sorted(t & g)]
+        return [(true or "(none)", guess or "(none)") for true, guess in cells]
+
+
+def _kind(tag: str) -> str:
+    return tag.partition("-")[2] or tag

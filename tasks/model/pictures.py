@@ -21,17 +21,7 @@ INK, SOFT, GREEN = "#22312a", "#d8e2da", "#3f7d58"
 
 def confusion(sitting: Sitting, path: Path) -> None:
     """Share of each true label (rows) that was given each label (columns)."""
-    truth, predicted = sitting.exam.truth, sitting.predicted
-    if sitting.exam.problem.tagged:
-        truth = [_kind(tag) for row in truth for tag in row]
-        predicted = [_kind(tag) for row in predicted for tag in row]
-    elif (
-        "labels" in sitting.exam.problem.answers.values()
-    ):  # of sets, those that differ in one label say who is confused
-        pairs = [(set(true), set(guess)) for true, guess in zip(truth, predicted, strict=True)]
-        cells = [(a, b) for t, g in pairs for a in sorted(t - g) or [""] for b in sorted(g - t) or [""]]
-        cells += [(each, each) for t, g in pairs for each in sorted(t & g)]
-        truth, predicted = ([pair[side] or "(none)" for pair in cells if any(pair)] for side in (0, 1))
+    truth, predicted = zip(*sitting.confused, strict=True)
     labels = sorted(set(truth) | set(predicted))
     table = confusion_matrix(truth, predicted, labels=labels)
     if len(labels) > MOST_LABELS:
@@ -89,10 +79,6 @@ def reliability(calibration: dict[str, Any], path: Path) -> None:
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     axes.set_title(f"expected calibration error {calibration['ece']:.3f}", fontsize=9)
     _save(figure, path)
-
-
-def _kind(tag: str) -> str:
-    return tag.partition("-")[2] or tag
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -162,6 +162,7 @@ def test_a_problem_is_learned_examined_and_answers_as_it_was_packaged(
         assert facts["scores"][metric] < 12 if metric in LOWER else facts["scores"][metric] > LEAST.get(task, 0.7)
         assert all(gain(metric, facts["scores"][metric], each[metric]) > 0 for each in facts["baselines"].values())
         assert facts["interval"]["low"] < facts["scores"][metric] < facts["interval"]["high"]
+        assert set(facts["signatures"]) == ({"bleu", "chrf"} if task == "sequence-to-sequence" else set())
         drawn = {picture.stem for picture in folder.glob("*.png")}
         assert drawn == PICTURES.get(task, {"confusion", "calibration"})
         assert all(f'<img alt="{name}" src="data:image/png' in (folder / "report.html").read_text() for name in drawn)

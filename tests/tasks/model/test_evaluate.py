@@ -1,5 +1,6 @@
 """The report says what its own predictions say, and its page needs nothing but itself."""
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from seqeval import metrics as seqeval
-from sklearn.metrics import classification_report
+from sklearn.metrics import classification_report, confusion_matrix
 
 from tasks import problems, stages
 from tasks.model import pictures
@@ -134,6 +135,26 @@ def test_pictures_are_png_that_a_person_can_look_at(kind: str, request: pytest.F
             picture.load()
             assert all(250 < side < 3000 for side in picture.size)
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 10
+
+
+@pytest.mark.parametrize("kind", ["texts", "words"])
+def test_the_table_of_confused_labels_is_sklearns(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    _, found, folder = report(request.getfixturevalue(kind), tmp_path)
+    truth, predicted = found["truth"], found["predicted"]
+    if kind == "words":
+        truth, predicted = ([tag[2:] or tag for row in rows for tag in row] for rows in (truth, predicted))
+    labels = sorted({*truth, *predicted})
+    theirs = confusion_matrix(truth, predicted, labels=labels)
+    with (folder / "confusion.csv").open(newline="") as file:
+        ours = {(row["true"], row["predicted"]): int(row["count"]) for row in csv.DictReader(file)}
+    assert ours == {(labels[true], labels[guess]): n for (true, guess), n in np.ndenumerate(theirs) if n}
+
+
+def test_of_sets_of_labels_those_that_differ_say_which_is_taken_for_which() -> None:
+    sets = pa.table({"text": ["x"] * 3, "labels": [["a", "b"], ["a"], []]})
+    answers = tuple(Prediction(each) for each in (["b", "c"], ["a"], ["a"]))
+    sat = Sitting(Exam(problems.named("multi-label-classification"), sets), answers, ("a", "b", "c"))
+    assert sorted(sat.confused) == [("(none)", "a"), ("a", "a"), ("a", "c"), ("b", "b")]
 
 
 def test_of_many_labels_those_that_are_confused_are_drawn(tmp_path: Path) -> None:
