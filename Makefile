@@ -13,7 +13,7 @@ quickstart: .venv/ready  ## the whole way on the bundled sample: about a minute,
 test: .venv/ready  ## the fast tier: no network, embedded defaults; a process a core, a thread each
 	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist worksteal
 
-test-matrix: .venv/ready  ## what of architectures and recipes takes minutes to show
+test-matrix: minilm  ## what of architectures and recipes takes minutes to show
 	pytest -m matrix
 
 test-services: .venv/ready  ## against real servers, which the tests start themselves; those of the stack in one process
