@@ -33,7 +33,6 @@ from tasks.verb import verb
 BATCH = 8192  # rows
 BATCH_CHARACTERS = 32 << 20  # or fewer, if their texts are longer than this together
 WATCHED = 50_000_000  # bytes of a source from which a terminal sees a progress line
-LONGEST_FOUND = 1000  # characters of a row in the quarantine; of longer ones the first 200
 COLUMNS_SHOWN = 20
 
 log = logging.getLogger("vernal.ingest")
@@ -146,13 +145,11 @@ class _Rows:
 
 def _line(place: str, fault: Fault) -> bytes:
     """A line of quarantine.jsonl; half a surrogate pair stays what it was, as an escape."""
-    row = fault.found[:200] if isinstance(fault.found, str) else fault.found
+    row = fault.found
     try:
-        spelled = json.dumps(row, ensure_ascii=False, allow_nan=False, default=str)
+        json.dumps(row, ensure_ascii=False, allow_nan=False, default=str)
     except ValueError:
-        row = spelled = repr(row)
-    if len(spelled) > LONGEST_FOUND:
-        row = spelled[:200]
+        row = repr(row)
     line = {"place": place, "reason": fault.reason, "detail": fault.detail, "row": row}
     return json.dumps(line, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
 

@@ -44,7 +44,6 @@ from tasks.verb import verb
 
 DUPLICATE, LEAK_EXACT, LEAK_NEAR = map(FATES.index, ("duplicate", "leak-exact", "leak-near"))
 SHOWN = 10
-LONGEST_FOUND = 1000  # characters of a row in the quarantine; of longer ones the first 200
 
 log = logging.getLogger("vernal.validate")
 
@@ -226,8 +225,7 @@ def _why(plan: Plan, row: int, found: rules.Row, form: rules.Form, places: Mappi
 def _as_found(batch: pa.RecordBatch, i: int) -> Any:
     row = {name: value for name, value in batch.slice(i, 1).to_pylist()[0].items() if name not in ("row", "place")}
     row["extra"] = dict(row["extra"] or ())
-    spelled = json.dumps(row, ensure_ascii=False)
-    return row if len(spelled) <= LONGEST_FOUND else spelled[:200]
+    return row
 
 
 def _composed(batch: pa.RecordBatch, problem: Problem) -> pa.RecordBatch:
