@@ -25,9 +25,10 @@ test-faults: .venv/ready  ## kills, signals, damaged bytes and bad wires
 bench: minilm  ## us against the plain Hugging Face way, into tests/bench/RESULTS.md: three quarters of an hour
 	python -m tests.bench
 
-reproduce: minilm  ## every recipe that ships, its score beside its header's: two hours; VERNAL_DATA names the datasets
+reproduce: minilm  ## every recipe that ships, its score beside its header's: four hours; VERNAL_DATA names the datasets
 	python flows/recipes/seeds/custom_transformer.py .vernal/models/minilm .vernal/models/custom
 	python -m tests.bench.reproduce
+	python -m tests.bench.transfer
 
 lint: .venv/ready  ## style and types
 	ruff check .

