@@ -3,10 +3,10 @@
 What is counted, in bytes, for a model of P parameters of which L learn:
 
     weights       4 P: everything is kept in fp32
-    optimizer     8 L: two moments (Kingma and Ba 2015)
+    optimizer     8 L: two moments (Kingma and Ba 2015); 4 L of gradient descent with momentum
     gradients     4 L, and 4 L more where a group of processes averages them
     activations   what a part of a step keeps for its backward pass: `Shape.numbers`, counted from the graph
-    copies        12 L: weights and moments, while a thread writes a checkpoint; they never lie on a GPU
+    copies        12 L (8 L): weights and moments, while a thread writes a checkpoint; they never lie on a GPU
     exam          `batches.AT_ONCE` tokens without a backward pass; on a CPU the bundle too, mapped from its file beside
                   all that the training has left in the heap, and the packages that draw the report
     libraries     interpreter and packages, on a CPU
@@ -220,23 +220,25 @@ def memory(what: recipe.Recipe, shape: Shape, rows: Lengths, device: str, parame
     how, on_cpu = what.train, device == "cpu"
     processes = (how.processes or 1) if how.launch == "torchrun" else 1
     part, several = largest(rows, how, shape.kind in PADDED, processes)
-    narrowed = how.top_layers is None and not shape.crossed and rows.used <= 0.9 * shape.vocabulary
+    closed = how.optimizer == "adamw" or not how.weight_decay
+    narrowed = closed and how.top_layers is None and not shape.crossed and rows.used <= 0.9 * shape.vocabulary
     learned = learning(shape, rows, how, parameters, narrowed)
+    moments = (4 if how.optimizer == "sgd" else 8) * learned
     gradients = 4 * learned * (2 if processes > 1 else 1)
     kept = activations(shape, part, what, device)
     step = gradients + kept if several > 1 or processes > 1 else max(gradients, kept)
     found = {
         "libraries": LIBRARIES * on_cpu,
         "weights": 4 * (parameters + (rows.used * shape.width if narrowed else 0)),
-        "optimizer": 8 * learned,
+        "optimizer": moments,
         "gradients and activations": step,
     }
     if not on_cpu:
         found["exam"] = max(0, sum(evaluation(shape, rows, device)) - step)
         return Forecast(device, found, part.tokens, rows.told, processes)
-    copies = 12 * learned
+    copies = 4 * learned + moments
     changing = copies + gradients + kept
-    loading = 8 * parameters - 20 * learned  # three times the weights, before anything learns
+    loading = 8 * parameters - moments - copies  # three times the weights, before anything learns
     validation = sum(evaluation(shape, rows, device))
     encoded = max(0, ENCODED * rows.tokens["test"] - changing)
     exam = REPORT + 4 * parameters + validation + encoded - round(TRIMMED * step)

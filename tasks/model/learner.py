@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -18,11 +19,12 @@ from tasks.model.world import ALONE, World
 from tasks.problems.contract import PLAIN, Objective
 from tasks.recipe import Train
 
+MOMENTUM = 0.9  # of gradient descent
 ROUNDING = 1e-6  # that PyTorch's clip_grad_norm_ adds to a norm as well, so that what was clipped is no longer
 
 
 class Learner:
-    """A model with its optimizer: AdamW (Loshchilov and Hutter 2019) without decay on biases and norms.
+    """A model with its optimizer, which lets biases and norms not decay.
 
     Args:
         shard: the rows that it will learn from; embeddings of tokens that do not occur there need no update.
@@ -54,7 +56,9 @@ class Learner:
         self.forward.still = still
         self.forward.train()
         tokens = [shard.tokens] if shard.target is None else [shard.tokens, shard.target.tokens]
-        self.table = None if corruption else vocabulary.narrow(model, *tokens)  # any token may stand for another
+        closed = how.optimizer == "adamw" or not how.weight_decay  # what becomes of a row without a gradient is known
+        drawn = corruption is not None  # any token may stand for another
+        self.table = vocabulary.narrow(model, *tokens) if closed and not drawn else None
         if device == "cpu":
             dropout.quicken(model)
         if shares:
@@ -65,7 +69,7 @@ class Learner:
             {"params": [each for each in learns if each.dim() <= 1], "weight_decay": 0.0},
         ]
         self.learns = learns
-        self.optimizer = torch.optim.AdamW(groups, lr=how.learning_rate, fused=True)
+        self.optimizer = optimizer(how, groups)
         self.optimizer.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
 
     @property
@@ -123,7 +127,7 @@ class Learner:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.decayed *= 1 - rate * self.how.weight_decay
+        self.decayed *= 1 - rate * self.how.weight_decay  # of AdamW; of the others there is no decay, or no table
         return norm
 
     def forget(self) -> None:
@@ -141,6 +145,14 @@ class Learner:
             model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
         dropout.quicken(model, torch.nn.Dropout)
         return model
+
+
+def optimizer(how: Train, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), Adam (Kingma and Ba 2015) or gradient descent with momentum (Polyak 1964)."""
+    if how.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=how.learning_rate, momentum=MOMENTUM, fused=True)
+    kind = torch.optim.AdamW if how.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=how.learning_rate, fused=True)
 
 
 def share_out(forward: Forward, world: World) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: full fine-tuning with AdamW, resumable at every step.
+"""The training loop: full fine-tuning, resumable at every step.
 
 Our own, and not `transformers.Trainer`: a Trainer killed inside a save did not resume in 3 of 3 trials, loses the
 patience of early stopping, and adds 6 ms a step. Everything random is a function of (seed, step), so the state of a run

@@ -228,6 +228,9 @@ class Train(Section):
     top_layers: int | None = Field(
         None, ge=0, description="layers that learn, from the top, with the head; none: all and the embeddings"
     )
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw", description="adam: its decay is part of the gradient; sgd: with a momentum of 0.9"
+    )
     learning_rate: float = Field(5e-5, gt=0, le=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Share = Field(0.06, description="share of all steps in which the rate rises from 0")

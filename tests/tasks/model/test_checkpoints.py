@@ -129,13 +129,19 @@ def test_a_run_interrupted_after_each_step_ends_with_the_same_bits(store: Store,
     assert small.same(last.weights, whole.weights)
 
 
-def test_the_optimizer_comes_back_to_the_bit(store: Store, room: Path, fresh: Fresh) -> None:
-    before = Start(store, room, fresh(), small.plan()).go(until=4).learner.optimizer.state_dict()["state"]
-    after = Start(store, room, fresh(), small.plan()).learner.optimizer.state_dict()["state"]
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_the_optimizer_comes_back_to_the_bit(store: Store, room: Path, fresh: Fresh, optimizer: str) -> None:
+    plan = small.plan(optimizer=optimizer)
+    whole = Start(store.within("whole"), room, fresh(), plan).go(saving=False)
+    before = Start(store, room, fresh(), plan).go(until=4).learner.optimizer.state_dict()["state"]
+    resumed = Start(store, room, fresh(), plan)
+    after = resumed.learner.optimizer.state_dict()["state"]
     assert before.keys() == after.keys()
     for number, slots in before.items():
-        assert slots.keys() == after[number].keys() == {"step", "exp_avg", "exp_avg_sq"}
+        moments = {"momentum_buffer"} if optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
+        assert slots.keys() == after[number].keys() == moments
         assert all(torch.equal(value, after[number][name]) for name, value in slots.items())
+    assert small.same(resumed.go(saving=False).weights, whole.weights)
 
 
 def test_without_a_checkpoint_a_run_starts_from_nothing(store: Store, room: Path, fresh: Fresh) -> None:

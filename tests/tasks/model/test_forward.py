@@ -1,7 +1,9 @@
 """Packed rows give what padded rows give, and a model for which they would not is computed padded."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -53,15 +55,15 @@ def plain_loss(model: PreTrainedModel, shard: Shard, rows: batches.Rows, _epoch:
     return functional.cross_entropy(logits, torch.from_numpy(batch.labels))
 
 
-def plain_losses(model: PreTrainedModel, shard: Shard, loss_of: LossOf = plain_loss) -> list[float]:
+def plain_losses(
+    model: PreTrainedModel, shard: Shard, loss_of: LossOf = plain_loss, kind: Any = torch.optim.AdamW
+) -> list[float]:
     """Losses of a loop as everybody writes it: padded batches, PyTorch's clipping, the whole vocabulary."""
     model.train()
     plan = loop.Plan(shard, TRAIN)
     decayed = [each for each in model.parameters() if each.dim() > 1]
     others = [each for each in model.parameters() if each.dim() <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": TRAIN.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    )
+    optimizer = kind([{"params": decayed, "weight_decay": TRAIN.weight_decay}, {"params": others, "weight_decay": 0.0}])
     losses = []
     for step in range(STEPS):
         for group in optimizer.param_groups:
@@ -91,6 +93,19 @@ def test_twenty_steps_have_the_losses_of_a_plain_padded_loop(name: str) -> None:
     steps = loop.steps(learner, loop.Plan(shard, TRAIN), loop.Progress())
     found = [float(step.loss) for step, _ in zip(steps, range(STEPS), strict=False)]
     assert expected[0] > 1.5 * min(expected)
+    assert np.abs(np.subtract(found, expected)).max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("sgd", partial(torch.optim.SGD, momentum=0.9))]
+)
+def test_another_optimizer_has_the_losses_of_pytorchs(name: Literal["adam", "sgd"], kind: Any) -> None:
+    model, how = families.built("bert"), TRAIN.model_copy(update={"optimizer": name})
+    shard = ragged(model)
+    expected = plain_losses(families.built("bert"), shard, kind=kind)
+    learner = Learner(model, shard, how, "cpu", objective=objective(model))
+    found = [float(step.loss) for step in loop.steps(learner, loop.Plan(shard, how), loop.Progress())]
+    assert expected[0] > 1.01 * min(expected)
     assert np.abs(np.subtract(found, expected)).max() <= 1e-5
 
 
