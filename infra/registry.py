@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 KEY = re.compile(r"[A-Za-z0-9:._/@-]+")
-FILE = "sqlite:///"
+SQLITE = "sqlite:///"
 SCRIPT = Path(__file__).parent / "endpoint" / "pyfunc.py"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")  # what a bundle needs beside Vernal
 POINTS = 1000  # metric points that MLflow takes in one call
@@ -290,7 +290,7 @@ class Registry:
     @property
     def _blank(self) -> bool:
         """Whether nothing was ever recorded here: who looks for what is open need not wait for tables to be made."""
-        return self._uri.startswith(FILE) and not Path(self._uri.removeprefix(FILE)).exists()
+        return self._uri.startswith(SQLITE) and not Path(self._uri.removeprefix(SQLITE)).exists()
 
     @property
     def _where(self) -> str:
@@ -304,8 +304,8 @@ class Registry:
     def _client(self) -> Any:
         if self._served:
             self._knock()
-        elif self._uri.startswith(FILE):
-            self._make_database(Path(self._uri.removeprefix(FILE)))
+        elif self._uri.startswith(SQLITE):
+            self._make_database(Path(self._uri.removeprefix(SQLITE)))
         else:
             raise Coded(
                 "E-MLFLOW-URI",

@@ -145,13 +145,12 @@ class _Rows:
 
 def _line(place: str, fault: Fault) -> bytes:
     """A line of quarantine.jsonl; half a surrogate pair stays what it was, as an escape."""
-    row = fault.found
+    line = {"place": place, "reason": fault.reason, "detail": fault.detail, "row": fault.found}
     try:
-        json.dumps(row, ensure_ascii=False, allow_nan=False, default=str)
+        spelled = json.dumps(line, ensure_ascii=False, allow_nan=False, default=str)
     except ValueError:
-        row = repr(row)
-    line = {"place": place, "reason": fault.reason, "detail": fault.detail, "row": row}
-    return json.dumps(line, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
+        spelled = json.dumps(line | {"row": repr(fault.found)}, ensure_ascii=False)
+    return spelled.encode(errors="backslashreplace") + b"\n"
 
 
 Found = tuple[str, str, Row | Fault]  # place, split

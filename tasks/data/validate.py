@@ -224,8 +224,7 @@ def _why(plan: Plan, row: int, found: rules.Row, form: rules.Form, places: Mappi
 
 def _as_found(batch: pa.RecordBatch, i: int) -> Any:
     row = {name: value for name, value in batch.slice(i, 1).to_pylist()[0].items() if name not in ("row", "place")}
-    row["extra"] = dict(row["extra"] or ())
-    return row
+    return row | {"extra": dict(row["extra"] or ())}
 
 
 def _composed(batch: pa.RecordBatch, problem: Problem) -> pa.RecordBatch:
