@@ -220,8 +220,7 @@ def memory(what: recipe.Recipe, shape: Shape, rows: Lengths, device: str, parame
     how, on_cpu = what.train, device == "cpu"
     processes = (how.processes or 1) if how.launch == "torchrun" else 1
     part, several = largest(rows, how, shape.kind in PADDED, processes)
-    closed = how.optimizer == "adamw" or not how.weight_decay
-    narrowed = closed and how.top_layers is None and not shape.crossed and rows.used <= 0.9 * shape.vocabulary
+    narrowed = how.decoupled and how.top_layers is None and not shape.crossed and rows.used <= 0.9 * shape.vocabulary
     learned = learning(shape, rows, how, parameters, narrowed)
     moments = (4 if how.optimizer == "sgd" else 8) * learned
     gradients = 4 * learned * (2 if processes > 1 else 1)

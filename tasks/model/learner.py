@@ -56,9 +56,8 @@ class Learner:
         self.forward.still = still
         self.forward.train()
         tokens = [shard.tokens] if shard.target is None else [shard.tokens, shard.target.tokens]
-        closed = how.optimizer == "adamw" or not how.weight_decay  # what becomes of a row without a gradient is known
-        drawn = corruption is not None  # any token may stand for another
-        self.table = vocabulary.narrow(model, *tokens) if closed and not drawn else None
+        every = corruption or not how.decoupled  # rows hold any token; decay reaches every row
+        self.table = None if every else vocabulary.narrow(model, *tokens)
         if device == "cpu":
             dropout.quicken(model)
         if shares:

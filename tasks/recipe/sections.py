@@ -255,6 +255,11 @@ class Train(Section):
     )
     seed: Seed = 0
 
+    @property
+    def decoupled(self) -> bool:
+        """Whether weight decay, if there is any, stays out of gradient and moments (Loshchilov and Hutter 2019)."""
+        return self.optimizer == "adamw" or not self.weight_decay
+
 
 class Decoding(Section):
     """How a model writes; nothing is drawn, so that the same row has the same answer."""
