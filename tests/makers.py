@@ -121,9 +121,18 @@ def rows_of(task: str, rows: int, folder: Path) -> Path:
 
 
 def made(home: Path, what: Recipe, rows: int = 300) -> Made:
-    """The records of `what`, made by the verbs' plain functions; to be called with VERNAL_HOME at `home`."""
+    """The records of `what` over one of the datasets above; to be called with VERNAL_HOME at `home`."""
     import torch
 
+    assert os.environ["VERNAL_HOME"] == str(home)
+    torch.set_num_threads(1)  # threads that wait for each other take ten times as long over a model of this size
+    beside = home.parent / "recipe"
+    rows_of(what.task, rows, beside)
+    return walked(home, what, beside)
+
+
+def walked(home: Path, what: Recipe, beside: Path) -> Made:
+    """The records of a recipe in the folder `beside`, made by the verbs' plain functions."""
     from tasks.data.ingest import ingest
     from tasks.data.tokenise import tokenise
     from tasks.data.validate import validate
@@ -132,10 +141,6 @@ def made(home: Path, what: Recipe, rows: int = 300) -> Made:
     from tasks.model.load import load
     from tasks.model.package import package
 
-    assert os.environ["VERNAL_HOME"] == str(home)
-    torch.set_num_threads(1)  # threads that wait for each other take ten times as long over a model of this size
-    beside = home.parent / "recipe"
-    rows_of(what.task, rows, beside)
     snapshot = ingest.fn(what.data, what.task, str(beside))
     checked = validate.fn(snapshot, what.task, what.data, what.rules)
     base = load.fn(what.model, str(beside))
