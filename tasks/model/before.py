@@ -1,13 +1,15 @@
 """What the base does without fine-tuning, on the rows of the exam, so that a report shows what fine-tuning bought.
 
-Asked as it is (zero-shot), where its weights have a head for the task: a language model, or a champion that is trained
-again. And where rows have one label: a linear model over the means of its states that has seen a few training rows of
-each (few-shot).
+Asked as it is (zero-shot): by its own head, where its weights have one for the task, as a champion has that is trained
+again; or which answer is the likeliest to follow the row, where a language model is trained for labels or choices. And
+where rows have one label: a linear model over the means of its states that has seen a few training rows of each
+(few-shot).
 """
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -16,17 +18,24 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from tasks import fits, stages
+from tasks import fits, problems, stages
 from tasks.data import batches, shards
 from tasks.data.shards import Shard
 from tasks.model import architectures, hardware, linear_probe
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam
+from tasks.recipe import Task
 from tasks.records import Bundle, Checkpoint, Shards
 
 SHOTS = 16  # rows of each label
+MOST = 16  # answers that a row may have, each of which a language model reads behind it
 
 ZERO, FEW = "before fine-tuning", f"few-shot, {SHOTS} rows a label"
+TOLD = "before fine-tuning, the likeliest to follow"
+
+TELLING = "instruction"  # the task of a prompt and what follows it
+
+Posed = tuple[str, dict[str, Any]]  # a prompt, and texts that may follow it, each with the answer that it is
 
 log = logging.getLogger("vernal.evaluate")
 
@@ -43,7 +52,10 @@ def answers(folder: Path, bundle: Bundle, exam: Exam) -> Iterator[tuple[str, lis
     there = stages.checkout(base.files, folder / "base")
     if architectures.answers_already(there, bundle.task, bundle.labels):
         log.info("%s: %d test rows", ZERO, len(exam.rows))
-        yield ZERO, exam.sat_by(as_it_is(folder / "before", folder / "bundle", there)).predicted
+        yield ZERO, exam.sat_by(as_it_is(folder / "before", folder / "bundle", there, bundle.task)).predicted
+    elif (asked := posed(exam, bundle.labels)) and tells(there):
+        log.info("%s: %d test rows", TOLD, len(exam.rows))
+        yield TOLD, likeliest(as_it_is(folder / "before", folder / "bundle", there, TELLING), asked)
     if list(exam.problem.answers.values()) == ["label"]:
         data = stages.by_digest("tokenise", Shards, bundle.parents[1])
         stages.checkout(data.files, folder / "shards")
@@ -52,7 +64,32 @@ def answers(folder: Path, bundle: Bundle, exam: Exam) -> Iterator[tuple[str, lis
         yield FEW, few_shot(there, train, test, bundle)
 
 
-def as_it_is(folder: Path, bundle: Path, base: Path) -> Model:
+def posed(exam: Exam, labels: tuple[str, ...]) -> list[Posed]:
+    """The rows as a language model can be asked; none, where their answers cannot be listed or are too many."""
+    found = [exam.problem.posed(row, labels) for row in exam.rows]
+    return [each for each in found if each] if all(each and len(each[1]) <= MOST for each in found) else []
+
+
+def tells(base: Path) -> bool:
+    """Whether the base is a language model that tells each token from those before it."""
+    config = json.loads((base / "config.json").read_text())
+    return not fits.unfit(problems.named(TELLING), config) and architectures.answers_already(base, TELLING, ())
+
+
+def likeliest(model: Model, rows: Sequence[Posed]) -> list[Any]:
+    """For each prompt the answer whose text has the greatest mean ln p of its tokens behind it.
+
+    The mean, and not the sum, so that an answer of many tokens can win (Brown et al. 2020, section 2.4).
+    """
+    told = iter(model.sit([{"prompt": prompt, "answer": text} for prompt, choices in rows for text in choices]))
+    found = []
+    for _, choices in rows:
+        nats = [each.answer["nats"] / each.answer["tokens"] for each in islice(told, len(choices))]
+        found.append(list(choices.values())[int(np.argmin(nats))])
+    return found
+
+
+def as_it_is(folder: Path, bundle: Path, base: Path, task: Task) -> Model:
     """The base with the tokenizer and the description of the bundle that was made of it, laid out in `folder`."""
     folder.mkdir()
     for path in base.iterdir():
@@ -61,7 +98,7 @@ def as_it_is(folder: Path, bundle: Path, base: Path) -> Model:
     for name in stages.TOKENIZER_FILES:
         if (bundle / name).exists():
             copyfile(bundle / name, folder / name)
-    described = json.loads((bundle / "bundle.json").read_text()) | {"precision": "fp32", "golden": []}
+    described = json.loads((bundle / "bundle.json").read_text()) | {"task": task, "precision": "fp32", "golden": []}
     (folder / "bundle.json").write_text(json.dumps(described))
     return Model.load(folder, hardware.chosen())
 

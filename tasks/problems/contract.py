@@ -146,6 +146,13 @@ class Problem(Objective, ABC):
         roles = self.roles if answered else self.inputs
         return {role: pa.array([row[role] for row in rows], stored(kind)) for role, kind in roles.items()}
 
+    def posed(self, row: Row, labels: tuple[str, ...]) -> tuple[str, dict[str, Any]] | None:
+        """A row as a language model can be asked: a prompt, and texts that may follow, each with the answer that it is.
+
+        None: its answers cannot be listed.
+        """
+        return None
+
     def outputs(self, labels: tuple[str, ...]) -> int:
         """How many outputs the head has."""
         return len(labels)

@@ -38,6 +38,9 @@ class MultipleChoice(Problem):
             return f"answer {row['answer']} of {choices} choices, which are counted from 0"
         return None
 
+    def posed(self, row: Row, labels: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+        return row["question"], {choice: place for place, choice in enumerate(row["choices"])}
+
     def outputs(self, labels: tuple[str, ...]) -> int:
         return 1
 

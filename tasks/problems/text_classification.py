@@ -24,6 +24,9 @@ class TextClassification(Problem):
     head = "AutoModelForSequenceClassification"
     metrics = ("macro_f1", "accuracy", "macro_precision", "macro_recall", *MEANS)
 
+    def posed(self, row: Row, labels: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+        return "\n".join(self.said(row)), {label.replace("_", " "): label for label in labels}
+
     def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
         texts = [rows[role].to_pylist() for role in self.inputs]
         encoded = encoder.texts(*texts)
