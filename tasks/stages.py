@@ -113,7 +113,7 @@ def package(
 
 def evaluate(bundle: Bundle, checked: Checked, metric: recipe.Metric, exam: recipe.Exam) -> Key[Report]:
     section = {"metric": metric, "slices": list(exam.slices)}
-    return Key("evaluate", 3, Report, (bundle.digest, checked.digest), section)
+    return Key("evaluate", 4, Report, (bundle.digest, checked.digest), section)
 
 
 def register(name: str, bundle: Bundle, report: Report) -> Key[Version]:

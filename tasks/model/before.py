@@ -25,7 +25,7 @@ from tasks.model import architectures, hardware, linear_probe
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam
 from tasks.recipe import Task
-from tasks.records import Bundle, Checkpoint, Shards
+from tasks.records import Bundle, Checkpoint
 
 SHOTS = 16  # rows of each label
 MOST = 16  # answers that a row may have, each of which a language model reads behind it
@@ -41,7 +41,9 @@ log = logging.getLogger("vernal.evaluate")
 
 
 def answers(folder: Path, bundle: Bundle, exam: Exam) -> Iterator[tuple[str, list[Any]]]:
-    """Name and answers of each way in which the bundle's base can be asked; the bundle lies in `bundle` of the folder.
+    """Name and answers of each way in which the bundle's base can be asked.
+
+    The bundle lies in `bundle` of the folder, and what it learned from in `shards`.
 
     What has no weights before it is trained, or is a module of the user's own, is not asked.
     """
@@ -57,8 +59,6 @@ def answers(folder: Path, bundle: Bundle, exam: Exam) -> Iterator[tuple[str, lis
         log.info("%s: %d test rows", TOLD, len(exam.rows))
         yield TOLD, likeliest(as_it_is(folder / "before", folder / "bundle", there, TELLING), asked)
     if list(exam.problem.answers.values()) == ["label"]:
-        data = stages.by_digest("tokenise", Shards, bundle.parents[1])
-        stages.checkout(data.files, folder / "shards")
         log.info("%s: %d test rows", FEW, len(exam.rows))
         train, test = (shards.read(folder / "shards" / split) for split in ("train", "test"))
         yield FEW, few_shot(there, train, test, bundle)

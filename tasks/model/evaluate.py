@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import recipe, stages
-from tasks.data import examples
+from tasks.data import examples, shards
 from tasks.metrics.calibration import calibration
 from tasks.metrics.intervals import of_gain, of_one
 from tasks.metrics.marks import Marks, gain
-from tasks.model import before, hardware, page, pictures
+from tasks.model import before, hardware, loop, page, pictures
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam, Sitting
 from tasks.problems import Problem
-from tasks.records import Bundle, Checked, Report
+from tasks.records import Bundle, Checked, Report, Shards
 from tasks.verb import verb
 
 CONFIDENCE, DRAWS = 0.95, 1000  # of the interval around the headline
@@ -46,7 +46,10 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
     model.check()
     exam = Exam.read(bundle.task, stages.open_file(checked.files["test.parquet"]))
     sitting = exam.sat_by(model)
+    there = stages.checkout(stages.by_digest("tokenise", Shards, bundle.parents[1]).files, folder / "shards")
     scores = scored(exam.problem, sitting.marks)
+    if "loss" not in scores:
+        scores["loss"], _ = loop.evaluate(model.forward, shards.read(there / "test"), objective=exam.problem)
     low, high = of_one(sitting.marks, metric, CONFIDENCE, DRAWS, 0)
     confidence = sitting.confidence()
     calibrated = calibration(*confidence) if confidence else None

@@ -23,6 +23,7 @@ def shown(facts: dict[str, Any], pictures: dict[str, bytes]) -> dict[str, Any]:
     return {
         "facts": facts,
         "pictures": {name: base64.b64encode(content).decode() for name, content in pictures.items()},
+        "compared": list(next(iter(facts["baselines"].values()), ())),
         "classes": sorted(facts["support"], key=lambda name: (facts["per_class"]["f1"].get(name, 0.0), name)),
     }
 

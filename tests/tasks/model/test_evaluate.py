@@ -16,7 +16,9 @@ from seqeval import metrics as seqeval
 from sklearn.metrics import classification_report, confusion_matrix
 
 from tasks import problems, stages
+from tasks.encoding import IGNORED
 from tasks.model import pictures
+from tasks.model.bundle import Model
 from tasks.model.exam import Exam, Sitting
 from tasks.problems.contract import Prediction
 from tasks.recipe import Task
@@ -71,6 +73,25 @@ def test_the_numbers_of_words_are_seqevals_over_the_predictions(words: makers.Ma
     )
     assert (folder / "report.txt").read_text() == "\n".join(tables)
     assert facts["scores"]["entity_f1"] > 0.5
+
+
+@pytest.mark.parametrize("kind", ["texts", "words"])
+def test_the_loss_is_the_mean_over_all_labels_of_minus_ln_p(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    made: makers.Made = request.getfixturevalue(kind)
+    facts, _, _ = report(made, tmp_path)
+    model = Model.load(made.folder(made.bundle, tmp_path))
+    exam = Exam.read(made.recipe.task, stages.open_file(made.checked.files["test.parquet"]))
+    encoded = model.problem.encode(
+        model.problem.columns(exam.rows, answered=True), model.encoder, {name: n for n, name in enumerate(model.labels)}
+    )
+    assert encoded.labels is not None
+    logits = np.concatenate([np.atleast_2d(each) for each in model.outputs(encoded)])
+    counts = encoded.labels != IGNORED
+    chances = logits[counts] - np.log(np.exp(logits[counts]).sum(1, keepdims=True))
+    true = chances[np.arange(len(chances)), encoded.labels[counts]]
+    assert facts["scores"]["loss"] == pytest.approx(-true.mean(), rel=1e-4)
 
 
 def test_every_test_row_is_answered_once_and_can_be_found_again(texts: makers.Made, tmp_path: Path) -> None:
