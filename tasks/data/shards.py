@@ -22,9 +22,11 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tasks.encoding import IGNORED, Encoded
+from tasks.data import examples
+from tasks.encoding import IGNORED, Encoded, Encoder
+from tasks.problems import Problem
 
-__all__ = ["IGNORED", "Shard", "Writer", "read", "token_type"]
+__all__ = ["IGNORED", "Count", "Shard", "Writer", "encode_split", "read", "token_type"]
 
 Ints = npt.NDArray[np.integer]
 Labels = npt.NDArray[Any]  # int32, or float32
@@ -172,3 +174,24 @@ class Writer:
         if self.target:
             self.target.__exit__(*raised)
         (self.folder / "shard.json").write_text(json.dumps(shape | there))
+
+
+@dataclass
+class Count:
+    """What encoding a split came to."""
+
+    tokens: int = 0
+    truncated: int = 0
+
+
+def encode_split(table: Path, folder: Path, encoder: Encoder, label_ids: dict[str, int], problem: Problem) -> Count:
+    """Writes the shard of one split to `folder`, a batch at a time: memory does not grow with the split."""
+    count = Count()
+    with Writer(folder, encoder.tokenizer.get_vocab_size(), problem.at) as writer:
+        for rows in examples.columns(table, problem):
+            batch = problem.encode(rows, encoder, label_ids)
+            groups = np.bincount(np.asarray(batch.rows)) if problem.grouped else None
+            writer.append(batch.tokens, batch.lengths, batch.labels, batch.types, groups, batch.target)
+            count.truncated += int(batch.truncated.sum())
+        count.tokens = writer.tokens
+    return count

@@ -4,11 +4,9 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from tasks import fits, problems, recipe, stages
@@ -45,7 +43,8 @@ def encode_splits(folder: Path, checked: Checked, base: Checkpoint, task: recipe
         Corruption.by(encoder.tokenizer, seed=0)
     label_ids = {label: number for number, label in enumerate(checked.labels)}
     counts = {
-        split: encode_split(table, folder / split, encoder, label_ids, problem) for split, table in tables.items()
+        split: shards.encode_split(table, folder / split, encoder, label_ids, problem)
+        for split, table in tables.items()
     }
     truncated = {split: count.truncated / checked.rows[split] for split, count in counts.items()}
     log.info("%d tokens, %.1f %% of the training rows cut", counts["train"].tokens, 100 * truncated["train"])
@@ -97,24 +96,3 @@ def own_tokenizer(folder: Path, base: Checkpoint, length: int) -> Tokenizer:
         for name in names:
             (folder / name).write_bytes((laid_out / name).read_bytes())
     return tokenisers.read(folder)
-
-
-@dataclass
-class Count:
-    """What encoding a split came to."""
-
-    tokens: int = 0
-    truncated: int = 0
-
-
-def encode_split(table: Path, folder: Path, encoder: Encoder, label_ids: dict[str, int], problem: Problem) -> Count:
-    """Writes the shard of one split to `folder`, a batch at a time: memory does not grow with the split."""
-    count = Count()
-    with shards.Writer(folder, encoder.tokenizer.get_vocab_size(), problem.at) as writer:
-        for rows in examples.columns(table, problem):
-            batch = problem.encode(rows, encoder, label_ids)
-            groups = np.bincount(np.asarray(batch.rows)) if problem.grouped else None
-            writer.append(batch.tokens, batch.lengths, batch.labels, batch.types, groups, batch.target)
-            count.truncated += int(batch.truncated.sum())
-        count.tokens = writer.tokens
-    return count

@@ -21,11 +21,11 @@ from transformers import AutoModel
 from tasks import fits, problems, stages
 from tasks.data import batches, shards
 from tasks.data.shards import Shard
-from tasks.model import architectures, hardware, linear_probe
+from tasks.model import ancestry, architectures, hardware, linear_probe
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam
 from tasks.recipe import Task
-from tasks.records import Bundle, Checkpoint
+from tasks.records import Bundle, Shards
 
 SHOTS = 16  # rows of each label
 MOST = 16  # answers that a row may have, each of which a language model reads behind it
@@ -40,15 +40,14 @@ Posed = tuple[str, dict[str, Any]]  # a prompt, and texts that may follow it, ea
 log = logging.getLogger("vernal.evaluate")
 
 
-def answers(folder: Path, bundle: Bundle, exam: Exam) -> Iterator[tuple[str, list[Any]]]:
+def answers(folder: Path, bundle: Bundle, exam: Exam, test: Shard) -> Iterator[tuple[str, list[Any]]]:
     """Name and answers of each way in which the bundle's base can be asked.
 
-    The bundle lies in `bundle` of the folder, and what it learned from in `shards`.
+    It lies in `bundle` of the folder; `test` are the rows of the exam in its tokens.
 
     What has no weights before it is trained, or is a module of the user's own, is not asked.
     """
-    trained = stages.by_digest("finetune", Checkpoint, bundle.parents[0])
-    base = stages.by_digest("load", Checkpoint, trained.parents[0])
+    base = ancestry.base_of(bundle)
     if not base.parameters or base.architecture == fits.MODULE:
         return
     there = stages.checkout(base.files, folder / "base")
@@ -59,8 +58,9 @@ def answers(folder: Path, bundle: Bundle, exam: Exam) -> Iterator[tuple[str, lis
         log.info("%s: %d test rows", TOLD, len(exam.rows))
         yield TOLD, likeliest(as_it_is(folder / "before", folder / "bundle", there, TELLING), asked)
     if list(exam.problem.answers.values()) == ["label"]:
+        data = stages.by_digest("tokenise", Shards, bundle.parents[1])
+        train = shards.read(stages.checkout(data.files, folder / "shards") / "train")
         log.info("%s: %d test rows", FEW, len(exam.rows))
-        train, test = (shards.read(folder / "shards" / split) for split in ("train", "test"))
         yield FEW, few_shot(there, train, test, bundle)
 
 

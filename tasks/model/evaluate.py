@@ -14,14 +14,15 @@ import pyarrow.parquet as pq
 
 from tasks import recipe, stages
 from tasks.data import examples, shards
+from tasks.data.shards import Shard
 from tasks.metrics.calibration import calibration
 from tasks.metrics.intervals import of_gain, of_one
 from tasks.metrics.marks import Marks, gain
-from tasks.model import before, hardware, loop, page, pictures
+from tasks.model import ancestry, before, hardware, loop, page, pictures
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam, Sitting
 from tasks.problems import Problem
-from tasks.records import Bundle, Checked, Report, Shards
+from tasks.records import Bundle, Checked, Report
 from tasks.verb import verb
 
 CONFIDENCE, DRAWS = 0.95, 1000  # of the interval around the headline
@@ -41,15 +42,18 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
 
     Raises:
         Corrupt: E-GOLDEN, the bundle does not answer as it was packaged.
+        BadInput: E-EXAM-SEEN, a model that it comes from has learned all test rows.
     """
     model = Model.load(stages.checkout(bundle.files, folder / "bundle"), hardware.chosen())
     model.check()
-    exam = Exam.read(bundle.task, stages.open_file(checked.files["test.parquet"]))
+    whole = Exam.read(bundle.task, stages.open_file(checked.files["test.parquet"]))
+    unseen = ancestry.unseen(whole, checked, ancestry.ancestors(bundle))
+    exam = whole.at(unseen)
     sitting = exam.sat_by(model)
-    there = stages.checkout(stages.by_digest("tokenise", Shards, bundle.parents[1]).files, folder / "shards")
+    test = encoded(folder, exam, model)
     scores = scored(exam.problem, sitting.marks)
     if "loss" not in scores:
-        scores["loss"], _ = loop.evaluate(model.forward, shards.read(there / "test"), objective=exam.problem)
+        scores["loss"], _ = loop.evaluate(model.forward, test, objective=exam.problem)
     low, high = of_one(sitting.marks, metric, CONFIDENCE, DRAWS, 0)
     confidence = sitting.confidence()
     calibrated = calibration(*confidence) if confidence else None
@@ -59,9 +63,10 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
         "task": bundle.task,
         "metric": metric,
         "rows": len(exam.rows),
+        "seen": int((~unseen).sum()),
         "scores": scores,
         "interval": {"low": low, "high": high, "confidence": CONFIDENCE},
-        **beside(sitting, metric, chain(without_a_model(exam, checked), before.answers(folder, bundle, exam))),
+        **beside(sitting, metric, chain(without_a_model(exam, checked), before.answers(folder, bundle, exam, test))),
         "per_class": {kind: sitting.marks.per_class(kind) for kind in ("precision", "recall", "f1")},
         "support": sitting.marks.support,
         "slices": by_slice(sitting, metric, how),
@@ -78,6 +83,14 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
         metric=metric,
         scores=scores,
     )
+
+
+def encoded(folder: Path, exam: Exam, model: Model) -> Shard:
+    """The rows of the exam in tokens of the model, with their labels; laid out in `folder`."""
+    pq.write_table(exam.table, folder / "test.parquet")
+    numbers = {label: number for number, label in enumerate(model.labels)}
+    shards.encode_split(folder / "test.parquet", folder / "test", model.encoder, numbers, exam.problem)
+    return shards.read(folder / "test")
 
 
 def scored(problem: Problem, marks: Marks) -> dict[str, float]:

@@ -32,6 +32,10 @@ class Exam:
     def read(cls, task: recipe.Task, path: Path) -> "Exam":
         return cls(problems.named(task), pq.read_table(path))
 
+    def at(self, rows: npt.NDArray[np.bool_]) -> "Exam":
+        """The exam of these rows alone."""
+        return Exam(self.problem, self.table.filter(pa.array(rows)))
+
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Role -> value of each row, answers included."""

@@ -20,6 +20,7 @@ from infra.settings import settings
 from tasks import recipe, stages
 from tasks.errors import BadInput
 from tasks.model import bases, hardware
+from tasks.model.ancestry import ancestors, unseen
 from tasks.model.bundle import Model
 from tasks.model.curves import registry
 from tasks.model.exam import Exam
@@ -125,17 +126,21 @@ def judged(
     metric: recipe.Metric,
     how: recipe.Gate,
 ) -> dict[str, Any]:
-    """Both models sit the exam now; the fields of the Verdict."""
+    """Both models sit the exam now, of rows that neither of them has learned; the fields of the Verdict.
+
+    Raises:
+        BadInput: E-EXAM-SEEN, there are no such rows.
+    """
     challenger = stages.by_digest("package", Bundle, version.bundle)
     former = ledger.champion(version.name)
     champion = bases.registered(version.name, former) if former != version.number else None
+    live = stages.by_digest("package", Bundle, champion.bundle) if champion else None
     exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
+    before = [*ancestors(challenger), *((live, *ancestors(live)) if live else ())]
+    exam = exam.at(unseen(exam, checked, before))
     labels = challenger.labels
     theirs = exam.sat_by(opened(challenger, folder / "challenger")).marked(labels)
-    ours = None
-    if champion:
-        bundle = stages.by_digest("package", Bundle, champion.bundle)
-        ours = exam.sat_by(opened(bundle, folder / "champion")).marked(labels)
+    ours = exam.sat_by(opened(live, folder / "champion")).marked(labels) if live else None
     found = gate.judge(ours, theirs, metric, how)
     again = ("it is the champion already", *gate.broken_floors(theirs, how))
     return {

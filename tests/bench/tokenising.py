@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 
 from tasks import problems
 from tasks.data import tokenisers
-from tasks.data.tokenise import encode_split
+from tasks.data.shards import encode_split
 from tests.bench import data
 from tests.bench.data import LENGTH
 from tests.bench.results import Section

@@ -17,7 +17,8 @@ from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, processors
 
 from tasks import problems, recipe, stages
 from tasks.data import shards, tokenisers
-from tasks.data.tokenise import encode_split, tokenise
+from tasks.data.shards import encode_split
+from tasks.data.tokenise import tokenise
 from tasks.errors import BadInput
 from tasks.records import Checked, Checkpoint
 from tests import makers
@@ -136,7 +137,7 @@ import re, sys
 from pathlib import Path
 from tasks import problems
 from tasks.data import tokenisers
-from tasks.data.tokenise import encode_split
+from tasks.data.shards import encode_split
 folder, problem, labels = Path(sys.argv[1]), problems.named(sys.argv[2]), sys.argv[3:]
 encoder = tokenisers.encoder(tokenisers.read(folder), 128, problem)
 for table in (folder / "2.parquet", folder / "10.parquet"):

@@ -8,7 +8,7 @@ import torch
 
 from tasks import problems
 from tasks.data import batches, shards
-from tasks.data.tokenise import encode_split
+from tasks.data.shards import encode_split
 from tests.tasks.problems.test_question_answering import Said
 from tests.tasks.test_windows import encoder, letters
 

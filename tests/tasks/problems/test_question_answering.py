@@ -12,7 +12,7 @@ import torch
 from tasks import problems, recipe, stages
 from tasks.data import batches, shards
 from tasks.data.ingest import ingest
-from tasks.data.tokenise import encode_split
+from tasks.data.shards import encode_split
 from tasks.data.validate import validate
 from tasks.encoding import Encoded, Encoder
 from tasks.metrics import answers as metrics
