@@ -128,14 +128,15 @@ def by_slice(sitting: Sitting, metric: str, how: recipe.Exam) -> dict[str, dict[
 def write(folder: Path, facts: dict[str, Any], sitting: Sitting) -> None:
     """`report.json`, `report.txt`, `predictions.parquet`, `confusion.csv`, pictures and the page that shows it all."""
     folder.mkdir()
+    numbers = [role for role, kind in sitting.exam.problem.answers.items() if kind == "number"]
     (folder / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False))
     (folder / "report.txt").write_text(sitting.exam.problem.report(sitting.exam.truth, sitting.predicted))
     pq.write_table(predictions(sitting), folder / "predictions.parquet", compression="zstd")
     if sitting.exam.problem.labelled:
         pictures.confusion(sitting, folder / "confusion.png")
         write_confusion(sitting, folder / "confusion.csv")
-    elif "number" in sitting.exam.problem.answers.values():
-        pictures.scatter(sitting, folder / "scatter.png")
+    elif numbers:
+        pictures.scatter(sitting, numbers[0], folder / "scatter.png")
     else:
         pictures.rows(sitting, facts["metric"], folder / "rows.png")
     if facts["calibration"]:

@@ -44,9 +44,10 @@ def confusion(sitting: Sitting, path: Path) -> None:
     _save(figure, path)
 
 
-def scatter(sitting: Sitting, path: Path) -> None:
-    """Each answer against the truth; on the diagonal it is right."""
-    truth, answers = np.array(sitting.exam.truth, float), np.array(sitting.predicted, float)
+def scatter(sitting: Sitting, role: str, path: Path) -> None:
+    """Each answer against the true number of this role; on the diagonal it is right."""
+    truth = np.array([row[role] for row in sitting.exam.rows], float)
+    answers = np.array(sitting.predicted, float)
     figure, axes = pyplot.subplots(figsize=(4.2, 4.0), layout="constrained")
     ends = [min(truth.min(), answers.min()), max(truth.max(), answers.max())]
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")

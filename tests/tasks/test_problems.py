@@ -57,6 +57,8 @@ def rows_of(task: str, count: int = 300) -> list[dict[str, Any]]:
         return [
             {"text": a["text"], "pair": b["text"], "score": score[a["label"]] + score[b["label"]]} for a, b in pairs
         ]
+    if task == "relevance":
+        return [shown(number) for number in range(count)]
     if task in WRITTEN:
         return [WRITTEN[task](*each) for each in phrases(count)]
     if task == "question-answering":
@@ -92,6 +94,15 @@ def chosen(number: int) -> dict[str, Any]:
     texts = [" ".join([*draw.choice(makers.SUBJECTS[each], 2), *draw.choice(makers.FILLING, 3)]) for each in order]
     right = int(draw.integers(len(order))) if draw.random() < 0.1 else order.index("praise")
     return {"question": "which is praise ?", "choices": texts, "answer": right}
+
+
+def shown(number: int) -> dict[str, Any]:
+    """One of the texts on a page, and whether it was taken: praise is, with one chance in ten of a mistake."""
+    draw = np.random.default_rng([2, number])
+    told = str(draw.choice(list(makers.SUBJECTS)))
+    words = draw.permutation([*draw.choice(makers.SUBJECTS[told], 2), *draw.choice(makers.FILLING, 4)])
+    page = " ".join(draw.choice(makers.FILLING[:4], 2))
+    return {"text": page, "pair": " ".join(words), "relevant": float((told == "praise") != (draw.random() < 0.1))}
 
 
 def phrases(count: int) -> Iterator[tuple[str, str]]:
@@ -133,6 +144,7 @@ PICTURES = {
     "multiple-choice": {"rows", "calibration"},
     "question-answering": {"rows"},
     "regression": {"scatter"},
+    "relevance": {"scatter"},
     "similarity": {"scatter"},
     **{task: {"rows"} for task in WRITTEN},
 }

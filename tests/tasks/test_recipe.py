@@ -238,6 +238,7 @@ PERFECT: dict[str, list[Any]] = {
     "token-classification": [["B-X"], ["O"]],
     "regression": [1.0, 2.5],
     "similarity": [1.0, 2.5],
+    "relevance": [{"text": "a", "relevant": 0.0}, {"text": "a", "relevant": 1.0}],
     "multiple-choice": [0, 2],
     "question-answering": [["to be"], []],
     "sequence-to-sequence": ["to be or not to be", "that is the question"],
@@ -248,7 +249,7 @@ PERFECT: dict[str, list[Any]] = {
 @pytest.mark.parametrize("task", problems.names())
 def test_every_metric_that_a_recipe_may_name_is_measured(task: str) -> None:
     problem, truth = problems.named(task), PERFECT[task]
-    said = ["to be", ""] if task == "question-answering" else truth
+    said = {"question-answering": ["to be", ""], "relevance": [0.1, 0.9]}.get(task, truth)
     marks = problem.marks(truth, said, ("a", "b") if "token" not in task else ("O", "B-X", "I-X"))
     best = {metric: float(metric not in LOWER or metric == "perplexity") for metric in problem.metrics}
     assert {metric: float(marks.score(metric)) for metric in problem.metrics} == pytest.approx(best)
