@@ -14,3 +14,8 @@ def is_cjk(text: str) -> bool:
 def units(text: str) -> list[str]:
     """Each Chinese or Japanese character alone, and what stands between spaces of the rest."""
     return _UNITS.findall(text)
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+    """Where each of these units begins and ends, in characters."""
+    return [found.span() for found in _UNITS.finditer(text)]

@@ -18,7 +18,7 @@ from tasks.data.shards import Shard
 from tasks.metrics.calibration import calibration
 from tasks.metrics.intervals import of_gain, of_one
 from tasks.metrics.marks import Marks, gain
-from tasks.model import ancestry, before, hardware, loop, page, pictures
+from tasks.model import ancestry, attribution, before, hardware, loop, page, pictures
 from tasks.model.bundle import Model
 from tasks.model.exam import Exam, Sitting
 from tasks.problems import Problem
@@ -73,6 +73,7 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
         "calibration": calibrated,
         "signatures": dict(sitting.marks.signatures),
         "truncated": sum(each.truncated for each in sitting.answers),
+        "attribution": attribution.explained(sitting, model) if attribution.explains(exam.problem) else None,
     }
     write(folder / "report", facts, sitting)
     log.info("%s %.4f on %d test rows", metric, scores[metric], len(exam.rows))
