@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import problems, stages
-from tasks.data import sources
+from tasks.data import sources, splits
 from tasks.data.readers import READERS, hub
 from tasks.data.readers.lines import Fault, Row, Unfit
 from tasks.data.readers.roles import Fitted, fitted
@@ -64,7 +64,8 @@ def take(parts: list[Part], task: Task, data: Data, folder: Path) -> Snapshot:
             if isinstance(found, Row):
                 columns.see(found.values)
                 try:
-                    kept.add(place, split, fitted(found.values, problem, data))
+                    named = splits.LABELLED_BY_A_MODEL if found.automatic else split
+                    kept.add(place, named, fitted(found.values, problem, data))
                 except Unfit as unfit:
                     fault = Fault(found.number, unfit.reason, unfit.detail, found.values)
             account[fault.reason if fault else "kept"] += 1

@@ -14,6 +14,9 @@ shares are met only on the average (0.1 of 1,000 rows: 100 ± 10). A label that 
 twice its share gives that half or double, in the order of the points; where 50 rows or more are wanted this does not
 happen (chance below 1 in 10,000), below it single rows at the border may move when rows are added. Equal texts fall on
 one side.
+
+Rows that were labelled automatically train, whatever the way and wherever they stand: examined by the answers of a
+model, another would be asked how well it imitates them. The other rows are divided as if there were no such.
 """
 
 from typing import Literal, NamedTuple
@@ -29,14 +32,15 @@ Method = Literal["given", "stratified", "group", "time"]
 
 NAMES = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
-UNNAMED = -1
-NAMED = {"": UNNAMED, "train": TRAIN, "validation": VALIDATION, "test": TEST}
+UNNAMED, AUTOMATIC = -1, -2
+LABELLED_BY_A_MODEL = "automatic"  # what stands in the place of a split's name
+NAMED = {"": UNNAMED, LABELLED_BY_A_MODEL: AUTOMATIC, "train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 class Traits(NamedTuple):
     """What a split may be chosen by, one entry a row."""
 
-    named: Codes  # the source's split, UNNAMED if none
+    named: Codes  # the source's split, UNNAMED if none, AUTOMATIC whatever it is
     texts: NDArray[np.uint64]  # hash of the folded text
     strata: NDArray[np.int64]  # label
     groups: NDArray[np.uint64]  # hash of the group's name
@@ -75,6 +79,13 @@ def divide(traits: Traits, by: Method, split: recipe.SplitBy, grouped: bool) -> 
     `split`: its shares are those of validation and test rows among the rows to be divided; where they are given: 0.
     `grouped`: rows carry a group, so a validation or test that is not given is carved by it.
     """
+    by_hand = traits.named != AUTOMATIC
+    codes = np.full(len(by_hand), TRAIN, np.int8)
+    codes[by_hand] = _divided(traits.at(by_hand), by, split, grouped)
+    return codes
+
+
+def _divided(traits: Traits, by: Method, split: recipe.SplitBy, grouped: bool) -> Codes:
     if by == "given":
         return _given(traits, split, grouped)
     if by == "time":
@@ -131,7 +142,7 @@ def _given(traits: Traits, split: recipe.SplitBy, grouped: bool) -> Codes:
     if not split.validation and not split.test:
         return codes
     carved = codes == TRAIN
-    codes[carved] = divide(traits.at(carved), "group" if grouped else "stratified", split, grouped)
+    codes[carved] = _divided(traits.at(carved), "group" if grouped else "stratified", split, grouped)
     return codes
 
 

@@ -18,7 +18,7 @@ from tasks.problems.contract import texts_of as texts_in
 
 BATCH = 8192
 KEPT = 0
-FATES = ("kept", *rules.REASONS, "duplicate", "leak-exact", "leak-near")
+FATES = ("kept", *rules.REASONS, "duplicate", "leak-exact", "leak-near", "leak-group")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Survey:
     characters: NDArray[np.int32]
     words: NDArray[np.int32]
     spaced: NDArray[np.bool_]
+
+    @property
+    def automatic(self) -> NDArray[np.bool_]:
+        """Which rows no person has labelled."""
+        return np.asarray(self.named == splits.AUTOMATIC)
 
     @property
     def traits(self) -> splits.Traits:

@@ -42,7 +42,7 @@ from tasks.recipe import Data, Rules, Task
 from tasks.records import Checked, Snapshot, canonical
 from tasks.verb import verb
 
-DUPLICATE, LEAK_EXACT, LEAK_NEAR = map(FATES.index, ("duplicate", "leak-exact", "leak-near"))
+DUPLICATE, LEAK_EXACT, LEAK_NEAR, LEAK_GROUP = range(FATES.index("duplicate"), len(FATES))
 SHOWN = 10
 
 log = logging.getLogger("vernal.validate")
@@ -99,15 +99,21 @@ class Plan(NamedTuple):
 def decide(path: Path, survey: Survey, data: Data, wanted: Rules, problem: Problem) -> Plan:
     """The fate and the split of every row: repetitions first, then splits, then leaks.
 
-    Rows of a published validation or test set stay whole. Raises BadInput E-SPLIT-GIVEN or E-SPLIT-COLUMN.
+    Rows of a published validation or test set stay whole. What a person said of a text goes before what a model said of
+    it, and no row that a model labelled trains beside an exam that has its group.
+
+    Raises:
+        BadInput: E-SPLIT-GIVEN or E-SPLIT-COLUMN.
     """
-    by = splits.method(data, bool((survey.named != splits.UNNAMED).any()))
+    by = splits.method(data, bool((survey.named > splits.UNNAMED).any()))
     texts = np.unique(survey.digests, return_inverse=True)[1].astype(np.int64)
     answers = np.unique(survey.answers, return_inverse=True)[1].astype(np.int64)
     codes = np.full(len(texts), splits.UNNAMED, np.int8)
     plan = Plan(by, survey.fates.copy(), codes, np.full(len(texts), duplicates.NONE), {}, texts, answers)
     published = (survey.named > splits.TRAIN) & (by == "given")
     if wanted.duplicates == "drop":
+        said = (plan.fates == KEPT) & ~survey.automatic
+        _refuse(plan, DUPLICATE, duplicates.twins(texts, (plan.fates == KEPT) & survey.automatic, said))
         _refuse(plan, DUPLICATE, duplicates.repeats(texts, answers, (plan.fates == KEPT) & ~published))
     kept = plan.fates == KEPT
     carve = splits.to_carve(survey.named, by, data.split)
@@ -116,6 +122,11 @@ def decide(path: Path, survey: Survey, data: Data, wanted: Rules, problem: Probl
         if carve.validation:
             _find_leaks(path, plan, splits.VALIDATION, wanted.similarity, problem)
         _find_leaks(path, plan, splits.TRAIN, wanted.similarity, problem)
+        if data.group is not None and by != "time":
+            groups = np.unique(survey.groups, return_inverse=True)[1].astype(np.int64)
+            kept = plan.fates == KEPT
+            held = kept & (codes > splits.TRAIN) & ~published
+            _refuse(plan, LEAK_GROUP, duplicates.twins(groups, kept & survey.automatic, held))
     return plan
 
 
@@ -218,7 +229,10 @@ def _why(plan: Plan, row: int, found: rules.Row, form: rules.Form, places: Mappi
     reason, other = FATES[plan.fates[row]], int(plan.partners[row])
     if reason == "duplicate":
         return rules.Fault(reason, f"repeats {places[other]}")
-    alike = f"{plan.similarity[row]:.2f} like" if row in plan.similarity else "equals"
+    if reason == "leak-group":
+        alike = "is of the group of"
+    else:
+        alike = f"{plan.similarity[row]:.2f} like" if row in plan.similarity else "equals"
     return rules.Fault(reason, f"{alike} {places[other]} ({splits.NAMES[plan.splits[other]]})")
 
 
@@ -319,7 +333,9 @@ def _profile(
     first = [run[:SHOWN] for run in torn[:SHOWN]]
     places = _places(path, np.concatenate([np.empty(0, np.int64), *first]))
     mine = {split: kept & (plan.splits == code) for code, split in enumerate(splits.NAMES)}
+    automatic = int((kept & survey.automatic).sum())
     return {
+        **({"automatic": automatic} if automatic else {}),
         "split": plan.by,
         "rows": {split: int(which.sum()) for split, which in mine.items()},
         "labels": {split: dict(counts) for split, counts in written.tally.labels.items()},

@@ -48,6 +48,7 @@ class Row(NamedTuple):
 
     number: int  # 1-based, of its line (or of the row, where a format has no lines)
     values: dict[str, Any]
+    automatic: bool = False  # whether its answers are a model's, which no person has looked at
 
 
 class Fault(NamedTuple):

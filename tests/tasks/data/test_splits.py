@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tasks import recipe
 from tasks.data import splits
-from tasks.data.splits import TEST, TRAIN, UNNAMED, VALIDATION
+from tasks.data.splits import AUTOMATIC, TEST, TRAIN, UNNAMED, VALIDATION
 from tasks.errors import BadInput
 
 HASHES = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=200, unique=True)
@@ -142,3 +142,16 @@ def test_a_way_that_the_source_or_the_recipe_does_not_allow_is_refused(by: str, 
     with pytest.raises(BadInput) as error:
         splits.method(data(split=recipe.SplitBy(by=by)), named=False)  # type: ignore[arg-type]
     assert error.value.code == code
+
+
+@pytest.mark.parametrize("by", ["given", "stratified", "group", "time"])
+def test_rows_that_were_labelled_automatically_train_and_the_others_are_divided_as_without_them(
+    by: splits.Method,
+) -> None:
+    named = np.resize(np.array([UNNAMED, VALIDATION, TEST, AUTOMATIC], np.int8), 1000)
+    some, split = traits(1000, named), recipe.SplitBy(validation=0.2, test=0.2)
+    automatic = named == AUTOMATIC
+    codes = splits.divide(some, by, split, grouped=False)
+    assert (codes[automatic] == TRAIN).all()
+    assert (codes[~automatic] == splits.divide(some.at(~automatic), by, split, grouped=False)).all()
+    assert set(codes) == {TRAIN, VALIDATION, TEST}

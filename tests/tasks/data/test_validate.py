@@ -18,6 +18,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tasks import recipe, stages
+from tasks.data import splits
 from tasks.data.validate import check, validate
 from tasks.errors import BadInput
 from tasks.records import Checked, Snapshot
@@ -271,6 +272,53 @@ def test_groups_stay_in_one_split() -> None:
     assert profile(record)["split"] == "group"
 
 
+def automatic(rows: Rows) -> Rows:
+    """The same rows, as a model labelled them."""
+    return [{**row, "split": "automatic"} for row in rows]
+
+
+@pytest.mark.parametrize(("by", "column"), [("stratified", {}), ("group", {"group": "who"}), ("time", {"time": "at"})])
+def test_rows_that_were_labelled_automatically_train_whatever_the_way(by: Any, column: dict[str, Any]) -> None:
+    traits = [{"group": f"customer {i // 5}", "time": f"{2001 + i}-01-01"} for i in range(300)]
+    rows = [{**row, **each} for row, each in zip([*many(200), *automatic(many(100, start=200))], traits, strict=True)]
+    record = checked(rows, split=recipe.SplitBy(by=by, validation=0.2, test=0.2), **column)
+    assert {row["split"] for name in ("validation", "test") for row in content(record, name)} == {""}
+    assert [row["split"] for row in content(record, "train")].count("automatic") == 100
+    assert profile(record)["automatic"] == 100
+    assert sum(record.rows.values()) == 300
+
+
+def test_automatic_rows_leave_a_split_that_the_source_names_to_those_of_people() -> None:
+    record = checked([*given_splits(), *automatic(many(5, start=1000))])
+    assert record.rows == {"train": 15, "validation": 10, "test": 10}
+    assert "automatic" not in profile(checked(given_splits()))
+
+
+def test_automatic_rows_alone_leave_nothing_to_examine_by() -> None:
+    error = message(automatic(many(100)))
+    assert error.code == "E-SPLIT-EMPTY"
+    assert "no rows in validation and test (rows: train 100" in error.message
+
+
+def test_what_a_person_said_of_a_text_goes_before_what_a_model_said() -> None:
+    said = [{"text": "well", "label": "b"}]
+    record = checked([*automatic([{"text": "well ", "label": "a"}, *said]), *given_splits(train=said)])
+    assert [(line["reason"], line["detail"]) for line in quarantine(record)] == [
+        ("duplicate", "repeats train.jsonl:13")
+    ] * 2
+    assert record.rows["train"] == 11
+
+
+def test_an_automatic_row_of_a_group_that_examines_does_not_train() -> None:
+    rows = [{**row, "group": f"customer {i // 5}"} for i, row in enumerate(many(500))]
+    guessed = [{**row, "group": f"customer {i}"} for i, row in enumerate(automatic(many(100, start=500)))]
+    record = checked([*rows, *guessed], group="customer")
+    train, validation, test = ({row["group"] for row in content(record, name)} for name in splits.NAMES)
+    assert not train & (validation | test)
+    found = Counter((line["reason"], line["detail"].rpartition(" ")[2]) for line in quarantine(record))
+    assert found == {("leak-group", "(validation)"): len(validation), ("leak-group", "(test)"): len(test)}
+
+
 SENTENCE = [("Ada", "B-PER"), ("wrote", "O"), ("in", "O"), ("London", "B-LOC")]
 
 
@@ -331,7 +379,7 @@ ROWS = st.lists(
             "text": st.sampled_from(["", " ", "good", "bad  day", "bad day", LONG, LONG + "!", "x" * 200])
             | st.text(max_size=8),
             "label": st.sampled_from(["a", "a", "b", "b", " b", ""]) | st.none(),
-            "split": st.sampled_from(["train", "train", "validation", "test"]),
+            "split": st.sampled_from(["train", "train", "validation", "test", "automatic"]),
             "time": st.sampled_from(["2026-01-01", "2026-01-02", "2026-01-03T10:00:00Z", "2026-01-04", "soon"]),
             "group": st.sampled_from(["g", "h", "i", "j", ""]),
         }
@@ -358,7 +406,7 @@ def test_no_row_is_ever_lost_or_counted_twice() -> None:
         ),
     )
     def every_row_has_its_place(rows: Rows, refused: int, named: bool, by: Any, dials: Any) -> None:
-        rows = [row if named else {**row, "split": ""} for row in [*rows, *sound]]
+        rows = [row if named or row["split"] == "automatic" else {**row, "split": ""} for row in [*rows, *sound]]
         snap = snapshot(rows, refused=[{"reason": "json-dupkey"}] * refused)
         split = recipe.SplitBy(by=by, validation=0.3, test=0.3)
         data = recipe.Data(source="x", time="time", group="group", split=split)
