@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_FILES = 100_000  # looked at in one folder or prefix
 
-FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".txt": "text"}
+FORMATS = {".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".txt": "text"}
 _ASIDE = (".json", ".txt")  # beside other data they are cards, READMEs and licences
 _SPLITS = {"train": "train", "test": "test", **dict.fromkeys(("validation", "valid", "val", "dev"), "validation")}
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
@@ -46,7 +46,7 @@ class Part(NamedTuple):
     split: str  # "" where the source names none
     uri: str
     fingerprint: str  # sha256:... of a file, etag+size of an object, revision of a dataset
-    format: str  # jsonl, csv, tsv, parquet, text or hub
+    format: str  # jsonl, json, csv, tsv, parquet, text or hub
 
 
 def locate(value: str, beside: Path, root: str) -> str:

@@ -21,25 +21,23 @@ def rows(file: BufferedReader, name: str) -> Iterator[Row | Fault]:
     Faults: encoding, json-syntax, json-shape, json-dupkey, json-number, json-depth.
 
     Raises:
-        BadInput: E-DATA-FORMAT for a .json file that is one value over several lines; what `lines` raises.
+        BadInput: E-DATA-FORMAT for a .json file that is one object over several lines; what `lines` raises.
     """
     whole = name.lower().removesuffix(".gz").endswith(".json")
     for line in lines(file, name):
         content = line.content.strip()
         if whole and content:
-            _refuse_one_value(content, name)
+            _refuse_one_object(content, name)
             whole = False
         if content:
             yield _row(line)
 
 
-def _refuse_one_value(first: bytes, name: str) -> None:
-    if first.startswith(b"[") or first == b"{":
-        found = "one array" if first.startswith(b"[") else "one object over several lines"
+def _refuse_one_object(first: bytes, name: str) -> None:
+    if first == b"{":
+        found = f"{name} holds one object over several lines, which cannot be read row by row"
         raise BadInput(
-            "E-DATA-FORMAT",
-            f"{name} holds {found}, which cannot be read row by row; wanted JSON Lines, one object a line: "
-            f"`jq -c '.[]' rows.json > rows.jsonl`",
+            "E-DATA-FORMAT", f"{found}; wanted JSON Lines, one object a line: `jq -c '.[]' rows.json > rows.jsonl`"
         )
 
 
@@ -49,26 +47,27 @@ def _row(line: Line) -> Row | Fault:
     except UnicodeDecodeError as error:
         return undecodable(error, line.number, line.offset)
     try:
-        values = _DECODER.decode(text)
-        deep = text.count("[") + text.count("{") > MAX_DEPTH and _deep(values, MAX_DEPTH)
+        values = DECODER.decode(text)
+        too_deep = text.count("[") + text.count("{") > MAX_DEPTH and deep(values, MAX_DEPTH)
     except Unfit as unfit:
         return Fault(line.number, unfit.reason, unfit.detail, text)
     except RecursionError:
-        deep = True
+        too_deep = True
     except json.JSONDecodeError as error:
         return Fault(line.number, "json-syntax", f"{error.msg} at character {error.pos + 1}", text)
-    if deep:
+    if too_deep:
         return Fault(line.number, "json-depth", f"nested deeper than {MAX_DEPTH}", text)
     if not isinstance(values, dict):
         return Fault(line.number, "json-shape", f"found {_KINDS[type(values)]}, wanted an object", text)
     return Row(line.number, values)
 
 
-def _deep(value: Any, left: int) -> bool:
+def deep(value: Any, left: int) -> bool:
+    """Whether a value is nested deeper than `left`."""
     if not isinstance(value, dict | list):
         return False
     inner = value.values() if isinstance(value, dict) else value
-    return left == 0 or any(_deep(one, left - 1) for one in inner)
+    return left == 0 or any(deep(one, left - 1) for one in inner)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -96,5 +95,5 @@ def _constant(text: str) -> None:
     raise Unfit("json-number", f"{text} is no JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_constant)
 _KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}

@@ -8,6 +8,7 @@ name is refused before a row is read. Only one line is held, which may be 16 MiB
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from typing import Any, NamedTuple
 
@@ -76,10 +77,26 @@ class Line(NamedTuple):
 
 
 def lines(file: BufferedReader, name: str) -> Iterator[Line]:
-    """The lines of a file; unpacked where `name` ends with .gz; a UTF-8 byte order mark is left out.
+    """The lines of a file; raises BadInput E-DATA-LINE, E-DATA-BOMB, and what `unpacked` does."""
+    with unpacked(file, name) as stream:
+        offset, number = stream.tell(), 0
+        while content := stream.readline(MAX_LINE + 1):
+            number += 1
+            long = len(content) > MAX_LINE
+            if stream is not file and (long or offset > UNTIL_RATIO):
+                _refuse_bomb(offset + len(content), file.tell(), name)
+            if long:
+                raise BadInput("E-DATA-LINE", f"{name} line {number}: longer than {MAX_LINE >> 20} MiB; one row a line")
+            yield Line(number, offset, content)
+            offset += len(content)
+
+
+@contextmanager
+def unpacked(file: BufferedReader, name: str) -> Iterator[BufferedReader | gzip.GzipFile]:
+    """A file behind its UTF-8 byte order mark, if there is one; unpacked where `name` ends with .gz.
 
     Raises:
-        BadInput: E-DATA-MAGIC, E-DATA-LINE, E-DATA-BOMB or E-DATA-GZIP.
+        BadInput: E-DATA-MAGIC or E-DATA-GZIP.
     """
     packed = name.lower().endswith(".gz")
     head = file.peek(2)[:512]
@@ -90,17 +107,9 @@ def lines(file: BufferedReader, name: str) -> Iterator[Line]:
     try:
         head = stream.peek(512)[:512]
         refuse_other_formats(head, name)
-        offset = len(stream.read(len(_BOM))) if head.startswith(_BOM) else 0
-        number = 0
-        while content := stream.readline(MAX_LINE + 1):
-            number += 1
-            long = len(content) > MAX_LINE
-            if packed and (long or offset > UNTIL_RATIO):
-                _refuse_bomb(offset + len(content), file.tell(), name)
-            if long:
-                raise BadInput("E-DATA-LINE", f"{name} line {number}: longer than {MAX_LINE >> 20} MiB; one row a line")
-            yield Line(number, offset, content)
-            offset += len(content)
+        if head.startswith(_BOM):
+            stream.read(len(_BOM))
+        yield stream
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BadInput("E-DATA-GZIP", f"{name}: the packed file is cut or damaged ({error}); copy it again") from error
 

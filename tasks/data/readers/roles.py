@@ -11,6 +11,7 @@ from datetime import time as clock
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from tasks.data.readers.labelled import Choice
 from tasks.data.readers.lines import Unfit
 from tasks.problems.contract import Kind, Problem
 from tasks.recipe import Data
@@ -54,6 +55,8 @@ def _present(values: Mapping[str, Any], column: str) -> Any:
 
 
 def _list(value: Any, column: str) -> list[Any]:
+    if isinstance(value, Choice):
+        return [value]
     if not isinstance(value, list):
         raise _mistyped(value, column, "a list")
     return value

@@ -144,6 +144,31 @@ class TestRows:
         assert taken(folder).digest != first.digest
         assert len(set(stages.artifacts().manifests("ingest"))) == 2
 
+    def test_tasks_of_two_labellings_are_rows_of_either_and_those_of_a_model_are_marked(self, tmp_path: Path) -> None:
+        def results(**chosen: str) -> dict[str, Any]:
+            parts = [{"type": "choices", "from_name": k, "value": {"choices": [v]}} for k, v in chosen.items()]
+            return {"result": parts, "score": 0.87}
+
+        tasks = [
+            {"data": {"text": "lovely rake"}, "annotations": [results(sentiment="positive", topic="tools")]},
+            {"data": {"text": "roses came"}, "predictions": [results(sentiment="neutral")]},
+            {"data": {"text": "nobody has read this"}},
+        ]
+        folder = source(tmp_path / "in", test__json=json.dumps(tasks))
+        sentiments = taken(folder, label="sentiment")
+        assert [(row["text"], row["label"], row["split"], row["extra"]) for row in rows(sentiments)] == [
+            ("lovely rake", "positive", "test", [("topic", "tools")]),
+            ("roses came", "neutral", "automatic", [("confidence", "0.87")]),
+        ]
+        assert [(one["place"], one["reason"], one["row"]) for one in quarantine(sentiments)] == [
+            ("test.json:3", "missing-column", {"text": "nobody has read this"})
+        ]
+        topics = taken(folder, label="topic")
+        assert [(row["text"], row["label"]) for row in rows(topics)] == [("lovely rake", "tools")]
+        assert [one["detail"] for one in quarantine(topics)] == ["'topic' is not there"] * 2
+        several = taken(folder, "multi-label-classification", labels="sentiment")
+        assert [row["labels"] for row in rows(several)] == [["positive"], ["neutral"]]
+
 
 class TestQuarantine:
     def test_each_bad_row_is_there_with_place_reason_detail_and_itself(self, tmp_path: Path) -> None:

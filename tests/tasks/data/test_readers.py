@@ -16,16 +16,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.data.ingest import READERS
-from tasks.data.readers import hub, lines
+from tasks.data.readers import hub, labelled, lines
 from tasks.data.readers.lines import Fault, Row
 from tasks.errors import BadInput
 
-FORMATS = {"jsonl": "rows.jsonl", "csv": "rows.csv", "tsv": "rows.tsv", "text": "rows.txt", "parquet": "rows.parquet"}
+SUFFIXES = {"jsonl": "jsonl", "json": "json", "csv": "csv", "tsv": "tsv", "text": "txt", "parquet": "parquet"}
 
 
 def read(format: str, content: bytes, name: str = "") -> list[Row | Fault]:
     file: Any = io.BufferedReader(io.BytesIO(content))
-    return list(READERS[format](file, name or FORMATS[format]))
+    return list(READERS[format](file, name or f"rows.{SUFFIXES[format]}"))
 
 
 def only(format: str, content: bytes) -> Row | Fault:
@@ -111,13 +111,15 @@ class TestJsonLines:
         assert fault.detail == f"byte {content.index(0xE9)} (0xe9) is not UTF-8"
 
     def test_a_json_array_is_refused_with_a_way_out(self) -> None:
-        for content in (b'[{"a": 1}]', b'\n [\n{"a": 1}\n]', b'{\n "a": 1\n}'):
-            error = refusal("jsonl", content, "rows.json")
+        for content in (b'[{"a": 1}]', b'\n [\n{"a": 1}\n]', b"[1]", b'[{"data": 1}]', b'{\n "a": 1\n}'):
+            error = refusal("json", content)
             assert error.code == "E-DATA-FORMAT"
             assert "jq -c" in error.message
 
     def test_json_lines_may_be_called_json(self) -> None:
-        assert read("jsonl", b'{"a": 1}\n{"a": 2}\n', "rows.json") == [Row(1, {"a": 1}), Row(2, {"a": 2})]
+        assert read("json", b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n') == [Row(1, {"a": 1}), Row(2, {"a": 2})]
+        packed = gzip.compress(b'{"a": 1}\n{"a": 2}\n')
+        assert read("json", packed, "rows.json.gz") == [Row(1, {"a": 1}), Row(2, {"a": 2})]
 
     def test_a_line_beyond_16_mib_ends_the_reading(self) -> None:
         longest = b'{"a": "' + b"x" * (lines.MAX_LINE - 9) + b'"}'
@@ -125,6 +127,109 @@ class TestJsonLines:
         error = refusal("jsonl", b'{"a": 1}\n' + longest + b"  ")
         assert error.code == "E-DATA-LINE"
         assert "line 2" in error.message
+
+
+def chosen(control: str, *choices: str) -> dict[str, Any]:
+    return {"from_name": control, "to_name": "text", "type": "choices", "value": {"choices": list(choices)}}
+
+
+def task(*annotations: Any, predictions: Any = (), **data: Any) -> dict[str, Any]:
+    """A task as Label Studio exports it, as far as it matters."""
+    return {"id": 7, "data": {"text": "well"} | data, "annotations": annotations, "predictions": predictions}
+
+
+def of_task(*annotations: Any, **more: Any) -> Row | Fault:
+    return only("json", json.dumps([task(*annotations, **more)], indent=1).encode())
+
+
+class TestTasksThatWereLabelled:
+    def test_a_task_is_a_row_of_its_data_and_of_what_was_chosen(self) -> None:
+        results = [chosen("sentiment", "positive"), chosen("topics", "garden", "tools"), chosen("none")]
+        results += [{"from_name": "stars", "type": "rating", "value": {"rating": 4}}]
+        results += [{"from_name": "days", "type": "number", "value": {"number": 2.5}}]
+        results += [{"from_name": "note", "type": "textarea", "value": {"text": ["from a friend"]}}]
+        assert of_task({"result": results, "was_cancelled": False}, product="rake") == Row(
+            1,
+            {
+                "text": "well",
+                "product": "rake",
+                "sentiment": "positive",
+                "topics": ["garden", "tools"],
+                "none": [],
+                "stars": 4,
+                "days": 2.5,
+                "note": "from a friend",
+            },
+        )
+
+    def test_the_last_annotation_counts_that_nobody_cancelled(self) -> None:
+        words = [{"result": [chosen("label", word)]} for word in ("first", "last")]
+        cancelled = {"result": [chosen("label", "cancelled")], "was_cancelled": True}
+        guess = {"result": [chosen("label", "guess")], "score": 0.9}
+        found = of_task(*words, cancelled, predictions=[guess])
+        assert found == Row(1, {"text": "well", "label": "last"})
+
+    def test_a_prediction_alone_makes_an_automatic_row_with_its_confidence(self) -> None:
+        guesses = [{"result": [chosen("label", word)], "score": 0.87} for word in ("old", "new")]
+        row = Row(1, {"text": "well", "label": "new", "confidence": 0.87}, automatic=True)
+        assert of_task(predictions=guesses) == row
+        assert of_task({"result": [], "was_cancelled": True}, predictions=guesses) == row
+
+    def test_without_either_a_row_is_what_its_data_are(self) -> None:
+        assert of_task(label="x") == Row(1, {"text": "well", "label": "x"})
+
+    def test_what_is_chosen_goes_before_what_the_data_say(self) -> None:
+        assert of_task({"result": [chosen("text", "b")]}) == Row(1, {"text": "b"})
+
+    def test_spans_are_left_alone(self) -> None:
+        span = {"from_name": "ner", "type": "labels", "value": {"start": 0, "end": 4, "labels": ["X"]}}
+        relation = {"type": "relation", "from_id": "a", "to_id": "b"}
+        assert of_task({"result": [span, relation, span]}) == Row(1, {"text": "well"})
+
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            (3, "task-form"),
+            (task("x"), "task-form"),
+            (task({"result": {}}), "task-form"),
+            (task({"result": [[]]}), "task-form"),
+            (task({"result": [chosen("label", "a"), chosen("label", "b")]}), "task-form"),
+            (task(predictions=[12]), "task-form"),
+            (task({"result": [{"type": "choices", "from_name": 1}]}), "task-form"),
+            ({"data": {"text": json.loads("[" * 40 + "]" * 40)}}, "json-depth"),
+        ],
+    )
+    def test_what_is_no_task_is_a_fault_in_its_place(self, found: Any, expected: str) -> None:
+        before, fault, after = read("json", json.dumps([task(), found, task()]).encode())
+        assert isinstance(fault, Fault)
+        assert (fault.number, fault.reason) == (2, expected)
+        assert before == after._replace(number=1) == Row(1, {"text": "well"})
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (b'[{"data": {}},\n{]', "line 2 column 2"),
+            (b'[{"data": {}}', "line 1 column 14"),
+            (b'[{"data": {}}] {}', "Extra data"),
+            (b'[{"data": {"a": 1, "a": 2}}]', "key 'a' stands twice"),
+            (b'[{"data": {"a": NaN}}]', "NaN is no JSON"),
+            (b'[{"data": {"a": "caf\xe9"}}]', "byte 20 (0xe9)"),
+            (b"[" * 200_000, "nested too deep"),
+        ],
+    )
+    def test_a_file_that_is_no_json_is_refused_whole(self, content: bytes, told: str) -> None:
+        error = refusal("json", content)
+        assert error.code == "E-JSON"
+        assert told in error.message
+
+    def test_a_file_too_large_to_be_held_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = json.dumps([task()]).encode()
+        monkeypatch.setattr(labelled, "MAX", len(content))
+        assert len(read("json", gzip.compress(content), "rows.json.gz")) == 1
+        assert refusal("json", content + b"\n").code == "E-JSON"
+
+    def test_no_tasks_are_no_rows(self) -> None:
+        assert read("json", b"[]") == read("json", b"") == []
 
 
 class TestTables:
