@@ -37,6 +37,14 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     explain = commands.add_parser("explain", help="why a version is live, and from what it was made")
     explain.add_argument("model", help="NAME, NAME@champion, NAME@previous or NAME@NUMBER")
+    label = commands.add_parser(
+        "label",
+        help="a model's answers to rows, as tasks for Label Studio, the least certain first",
+        description="Answers rows and prints tasks with predictions for Label Studio as JSON, the least certain first. "
+        "What it prints is a source as well: its rows train, and never examine, until a person has annotated them.",
+    )
+    label.add_argument("model", help="NAME, NAME@champion, NAME@previous or NAME@NUMBER")
+    label.add_argument("source", help="rows, labelled or not: a file, folder, glob, s3:// or hf://name@revision")
     promote = commands.add_parser("promote", help="let a registered version through the gate now, by hand")
     approve = commands.add_parser("approve", help="say yes to a version that passed the gate and waits for a person")
     refuse = commands.add_parser("refuse", help="say no to a version that passed the gate and waits for a person")

@@ -142,6 +142,15 @@ def explain(given: argparse.Namespace) -> int:
     return 0
 
 
+def label(given: argparse.Namespace) -> int:
+    """A model's answers as tasks, for people to annotate."""
+    _tell()
+    with _nothing_to_collect():
+        from flows import label as tasks
+    print(json.dumps(tasks.label(given.model, given.source), indent=1))
+    return 0
+
+
 def promote(given: argparse.Namespace) -> int:
     """A registered version through the gate, by hand."""
     from tasks.release import promote as gate

@@ -22,23 +22,18 @@ def explain(reference: str) -> dict[str, Any]:
     Raises:
         BadInput: E-REG-MISSING, there is no such model or version.
     """
-    name, _, which = reference.partition("@")
+    version = version_of(reference)
+    name = version.name
     ledger = Ledger(settings().ledger_url)
     decisions = ledger.decisions(name)
-    aliases = {"champion": ledger.champion(name), "previous": ledger.previous(name)}
-    numbers = sorted(each.number for each in stages.every("register", Version) if each.name == name)
-    number = int(which) if which.isdigit() else aliases.get(which or "champion")
-    version = bases.registered(name, number)
-    if version is None:
-        known = f"versions {', '.join(map(str, numbers))}" if numbers else "no versions of it"
-        raise BadInput("E-REG-MISSING", f"{reference}: not found; there are {known}, champion {aliases['champion']}")
+    numbers = numbers_of(name)
     made_from = lineage(version)
     before = bases.registered(name, max((each for each in numbers if each < version.number), default=None))
     return {
         "name": name,
         "version": version.number,
-        "champion": aliases["champion"],
-        "previous": aliases["previous"],
+        "champion": ledger.champion(name),
+        "previous": ledger.previous(name),
         "versions": numbers,
         "lineage": {verb: record.digest for verb, record in made_from.items()},
         "inputs": inputs(made_from["ingest"]),
@@ -51,6 +46,28 @@ def explain(reference: str) -> dict[str, Any]:
         "decisions": [_decision(each) for each in decisions if each.version == version.number],
         "rollouts": [_rollout(each) for each in ledger.rollouts(name) if each.version == version.number],
     }
+
+
+def version_of(reference: str) -> Version:
+    """The version that NAME, NAME@alias or NAME@number names.
+
+    Raises:
+        BadInput: E-REG-MISSING, there is no such model or version.
+    """
+    name, _, which = reference.partition("@")
+    ledger = Ledger(settings().ledger_url)
+    aliases = {"champion": ledger.champion(name), "previous": ledger.previous(name)}
+    version = bases.registered(name, int(which) if which.isdigit() else aliases.get(which or "champion"))
+    if version is None:
+        numbers = ", ".join(map(str, numbers_of(name)))
+        known = f"versions {numbers}" if numbers else "no versions of it"
+        raise BadInput("E-REG-MISSING", f"{reference}: not found; there are {known}, champion {aliases['champion']}")
+    return version
+
+
+def numbers_of(name: str) -> list[int]:
+    """The numbers of all versions of a model."""
+    return sorted(each.number for each in stages.every("register", Version) if each.name == name)
 
 
 def inputs(snapshot: Record) -> dict[str, str]:

@@ -53,13 +53,13 @@ def ingest(data: Data, task: Task, beside: str) -> Snapshot:
 
 def take(parts: list[Part], task: Task, data: Data, folder: Path) -> Snapshot:
     """`ingest` of known parts in an empty `folder`, whether done before or not."""
-    began, total = time.monotonic(), sum(map(sources.size, parts))
-    log.info("%d parts, %.1f MB: %s", len(parts), total / 1e6, listed([part.name for part in parts]))
+    began, megabytes = time.monotonic(), sum(map(sources.size, parts)) / 1e6
+    log.info("%d parts, %.1f MB: %s", len(parts), megabytes, listed([part.name for part in parts]))
     account = Counter[str]()
     problem = problems.named(task)
     columns = _Columns(problem, data)
     with _Rows(folder, problem) as kept, (folder / "quarantine.jsonl").open("wb") as quarantine:
-        for place, split, found in _everything(parts, total):
+        for place, split, found in everything(parts):
             fault = found if isinstance(found, Fault) else None
             if isinstance(found, Row):
                 columns.see(found.values)
@@ -157,10 +157,10 @@ def _line(place: str, fault: Fault) -> bytes:
 Found = tuple[str, str, Row | Fault]  # place, split
 
 
-def _everything(parts: list[Part], total: int) -> Iterator[Found]:
+def everything(parts: list[Part]) -> Iterator[Found]:
     """What stands in all parts, one after the other."""
     done = 0
-    with _progress(total) as show:
+    with _progress(sum(map(sources.size, parts))) as show:
         for part in parts:
             if part.format == "hub":
                 yield from _of_hub(part)

@@ -46,6 +46,7 @@ class Prediction:
     answer: Any
     score: float | list[float] | None = None
     truncated: bool = False  # whether the model was not given all of the row
+    least: float | None = None  # how probable the least certain of its decisions is, where it is made of several
 
 
 class Answerer(Protocol):

@@ -40,7 +40,8 @@ class MultiLabelClassification(Problem):
             chances = 1 / (1 + np.exp(-logits))
             named = np.flatnonzero(logits > 0)
             answer = [model.labels[each] for each in named]
-            found.append(Prediction(answer, [float(chances[each]) for each in named], bool(cut)))
+            least = float(np.maximum(chances, 1 - chances).min())
+            found.append(Prediction(answer, [float(chances[each]) for each in named], bool(cut), least))
         return found
 
     def marks(self, truth: Sequence[Any], answers: Sequence[Any], labels: tuple[str, ...]) -> "Marks":

@@ -27,15 +27,16 @@ class Fitted(NamedTuple):
     characters: int
 
 
-def fitted(values: Mapping[str, Any], problem: Problem, data: Data) -> Fitted:
-    """A row's columns by their role; the other scalar ones as text in `extra`.
+def fitted(values: Mapping[str, Any], problem: Problem, data: Data, *, answered: bool = True) -> Fitted:
+    """A row's columns by their role, with its answers or without; the other scalar ones as text in `extra`.
 
     Raises:
         Unfit: missing-column, type, encoding, tags-length, row-form, text-nul, text-surrogate.
     """
     columns = data.columns(problem)
-    row = {role: FIT[kind](_present(values, columns[role]), columns[role]) for role, kind in problem.roles.items()}
-    if fault := problem.fault(row):
+    roles = problem.roles if answered else problem.inputs
+    row = {role: FIT[kind](_present(values, columns[role]), columns[role]) for role, kind in roles.items()}
+    if answered and (fault := problem.fault(row)):
         raise Unfit("tags-length" if problem.tagged else "row-form", fault)
     time, group = _optional(values, data.time), _optional(values, data.group)
     own = (*columns.values(), data.time, data.group)
@@ -43,7 +44,8 @@ def fitted(values: Mapping[str, Any], problem: Problem, data: Data) -> Fitted:
     for column, value in values.items():
         if column not in own and (text := _spelled(value)) is not None:
             extra[column] = text
-    strings = [*problem.said(row), *problem.told(row), time or "", group or "", *extra, *extra.values()]
+    told = problem.told(row) if answered else ()
+    strings = [*problem.said(row), *told, time or "", group or "", *extra, *extra.values()]
     return Fitted(row, time, group, extra, _sound(strings))
 
 
