@@ -1,4 +1,6 @@
-"""What an answer hangs on: by how much its probability falls when a word of the row is taken away.
+"""What an answer hangs on: by how much its log odds fall when a word of the row is taken away.
+
+Odds, since the probability of a sure answer hardly moves: from 0.996 to 0.99 is less than half of the odds.
 
 Occlusion (of pictures: Zeiler and Fergus 2014; of words: Li, Monroe and Jurafsky 2016) asks the model itself and
 nothing of its inside, so it holds for every base, a module of the user's own included; it costs a pass over a row for
@@ -20,6 +22,7 @@ from tasks.problems.text_classification import softmax
 
 ROWS = 8  # that are explained
 PARTS = 64  # of a row that are taken away; of a longer one each is several words
+SURE = 1e-7  # what single precision cannot tell from 0
 DELETED = 2  # parts that are taken away together to see whether the weights are right
 
 
@@ -40,7 +43,7 @@ def explained(sitting: Sitting, model: Model) -> dict[str, Any]:
     """The rows that were answered wrongly with the most confidence, then rightly, and the weights of their parts.
 
     Returns:
-        `rows`: truth, answer, its probability and for each text its parts in their order as [text, weight];
+        `rows`: truth, answer, its probability and for each text its parts in their order as [text, weight in nats];
         `weightiest` and `others`: how much probability the answer loses without `deleted` parts of either, means over
         these rows.
     """
@@ -48,8 +51,9 @@ def explained(sitting: Sitting, model: Model) -> dict[str, Any]:
     draw = np.random.default_rng(0)
     for number, parts in islice(most_confident(sitting), ROWS):
         row, answer = sitting.exam.rows[number], sitting.predicted[number]
-        whole, *fallen = chances(model, [row, *(without(row, [part]) for part in parts)], answer)
-        weights = whole - np.array(fallen)
+        found = chances(model, [row, *(without(row, [part]) for part in parts)], answer)
+        whole, (odds, *fallen) = found[0], log_odds(found)
+        weights = odds - np.array(fallen)
         order = np.argsort(-weights, kind="stable")
         taken = (order[:DELETED], draw.choice(order[DELETED:], DELETED, replace=False))
         lost.append(whole - chances(model, [without(row, [parts[at] for at in each]) for each in taken], answer))
@@ -98,3 +102,9 @@ def chances(model: Model, rows: list[Row], label: str) -> Floats:
     """How probable the label is for each row, (rows,)."""
     logits = np.stack(model.outputs(model.problem.given(model, rows)))
     return softmax(logits)[:, model.labels.index(label)]
+
+
+def log_odds(chances: Floats) -> Floats:
+    """ln p / (1 - p), finite where a probability was rounded to 0 or 1."""
+    held = np.clip(chances.astype(np.float64), SURE, 1 - SURE)
+    return np.log(held / (1 - held))
