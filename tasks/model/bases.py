@@ -18,7 +18,8 @@ from infra.settings import settings
 from infra.storage import S3Bucket, open_bucket
 from tasks import recipe, stages
 from tasks.data import sources
-from tasks.errors import BadInput, Missing, Unreachable
+from tasks.data.readers import hub
+from tasks.errors import BadInput, Missing
 from tasks.model import modules
 from tasks.model.curves import registry
 from tasks.records import Bundle, Digest, Version, digest_of
@@ -157,17 +158,19 @@ def registered(name: str, number: int | None) -> Version | None:
 
 
 def _downloaded(name: str, revision: str, folder: Path) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    """The files of a model on the Hub; it is asked first, since a download tries a Hub that is away for 24 s.
 
-    for weights in ([f"*{suffix}" for suffix in WEIGHTS], ["pytorch_model*.bin"]):
-        try:
-            snapshot_download(name, revision=revision, allow_patterns=[*WANTED, *weights], local_dir=folder)
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            message = f"hf://{name}@{revision}: {type(error).__name__}; is the hub reachable, and the revision right?"
-            raise Unreachable("E-HUB-UNAVAILABLE", message) from error
-        if any(folder.glob("*.safetensors")):
-            break
+    Raises:
+        Unreachable, Denied, Missing: E-HUB-UNAVAILABLE, E-HUB-AUTH, E-HUB-MISSING.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    with hub.coded(name, "E-MODEL-FORMAT", "a folder"):
+        HfApi().model_info(name, revision=revision, timeout=hub.TIMEOUT)
+        for weights in ([f"*{suffix}" for suffix in WEIGHTS], ["pytorch_model*.bin"]):
+            snapshot_download(name, revision=revision, local_dir=folder, allow_patterns=[*WANTED, *weights])
+            if any(folder.glob("*.safetensors")):
+                break
     rmtree(folder / ".cache", ignore_errors=True)  # the downloader's notes, with times in them
     _chosen([each.name for each in folder.iterdir()], "", f"hf://{name}")
     return folder

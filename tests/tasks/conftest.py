@@ -1,11 +1,13 @@
-"""Records of two small trained models, made once for all tests that only look at them."""
+"""Records of two small trained models, made once for all tests that only look at them; and a hub."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import makers
+from tests.hub import Hub
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,20 @@ def words(home: Path, made_of_words: makers.Made) -> Iterator[makers.Made]:
     """A model that labels words; VERNAL_HOME is where its records are."""
     with makers.at_home(made_of_words.home):
         yield made_of_words
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty hub, which huggingface_hub takes for the public one."""
+    from huggingface_hub import constants
+
+    with Hub(tmp_path / "hub") as hub:
+        thread = threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        public, template = constants.ENDPOINT, constants.HUGGINGFACE_CO_URL_TEMPLATE
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template.replace(public, hub.endpoint))
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        yield hub
+        hub.shutdown()
+        thread.join()

@@ -23,7 +23,7 @@ def splits(name: str, revision: str) -> dict[str, Any]:
         Unreachable, Denied, Missing: E-HUB-UNAVAILABLE, E-HUB-AUTH, E-HUB-MISSING.
         BadInput: E-POLICY for a dataset with a loading script, E-HUB-DATASET for one that `datasets` cannot read.
     """
-    with _coded(name):
+    with coded(name):
         _refuse_scripts(name, revision)
         from datasets import load_dataset
 
@@ -33,7 +33,7 @@ def splits(name: str, revision: str) -> dict[str, Any]:
 def rows(dataset: Any, name: str) -> Iterator[Row]:
     """A Row for every row of a (streaming) dataset, with class names instead of numbers; raises as `splits`."""
     classes = class_names(dataset.features.to_dict() if dataset.features else {})
-    with _coded(name):
+    with coded(name):
         for number, values in enumerate(dataset, 1):
             yield Row(number, named(dict(values), classes))
 
@@ -49,17 +49,22 @@ def _refuse_scripts(name: str, revision: str) -> None:
 
 
 @contextmanager
-def _coded(name: str) -> Iterator[None]:
+def coded(name: str, otherwise: str = "E-HUB-DATASET", copy: str = "parquet or jsonl") -> Iterator[None]:
+    """Whatever the Hub's libraries raise becomes a coded error, `otherwise` where the Hub is not to blame."""
     try:
         yield
     except Coded:
         raise
     except Exception as error:
-        raise _sorted(error, name) from error
+        raise _sorted(error, name, otherwise, copy) from error
 
 
-def _sorted(error: Exception, name: str) -> Coded:
+def _sorted(error: BaseException, name: str, otherwise: str, copy: str) -> Coded:
     """An error of the Hub's libraries by its remedy."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__:  # it is not here, since it could not be had
+        return _sorted(error.__cause__, name, otherwise, copy)
     status = getattr(getattr(error, "response", None), "status_code", None)
     found = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:300]
     if type(error).__name__ == "GatedRepoError" or status == 403:
@@ -71,4 +76,4 @@ def _sorted(error: Exception, name: str) -> Coded:
         return Unreachable(
             "E-HUB-UNAVAILABLE", f"the Hub does not serve hf://{name} ({found}); try later or use a copy"
         )
-    return BadInput("E-HUB-DATASET", f"hf://{name} cannot be read ({found}); take a copy as parquet or jsonl")
+    return BadInput(otherwise, f"hf://{name} cannot be read ({found}); take a copy as {copy}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from tasks.data.readers import hub
 from tasks.data.readers.lines import Row
@@ -42,3 +43,8 @@ def test_a_stream_that_breaks_off_is_coded() -> None:
     assert next(rows) == Row(1, {"text": "a"})
     with pytest.raises(Unreachable, match="E-HUB-UNAVAILABLE"):
         next(rows)
+
+
+def test_a_download_that_broke_off_is_unavailable_and_not_missing() -> None:
+    with pytest.raises(Unreachable, match="E-HUB-UNAVAILABLE"), hub.coded("org/name"):
+        raise LocalEntryNotFoundError("not in the cache, and it cannot be had") from ConnectionRefusedError()

@@ -1,4 +1,4 @@
-"""Bases as others publish them: four families, each with its tokenizer"""
+"""Bases as others publish them: four families, each with its tokenizer, in a folder and on a hub."""
 
 import string
 from collections.abc import Callable
@@ -11,15 +11,19 @@ import transformers as hf
 
 from tasks import problems, stages
 from tasks.data import tokenisers
+from tasks.errors import Missing, Unreachable
 from tasks.model import architectures
 from tasks.model.load import load
 from tasks.recipe import Task
+from tasks.records import Checkpoint
+from tests.hub import Hub
 from tests.tasks.data.test_tokenisers import trained
 from tests.tasks.model import families
-from tests.tasks.model.test_load import base
+from tests.tasks.model.test_load import base, logits
 
 TEXTS = ("my invoice is late", "charged again and again for the roses")
 LETTERS = [("▁", -2.0), ("▁my", -3.0), *((letter, -4.0) for letter in string.ascii_lowercase)]
+FIRST, SECOND = "1" * 40, "2" * 40
 
 
 def pieces(*special: str) -> list[tuple[str, float]]:
@@ -108,3 +112,49 @@ def test_a_loaded_base_computes_what_transformers_computes(name: str, tmp_path: 
             given["decoder_input_ids"] = torch.tensor([[0, *row[:3]]])
         with torch.inference_mode():
             assert torch.equal(ours(**given).logits, theirs(**given).logits)
+
+
+def fetched(name: str, revision: str, where: Path) -> Checkpoint:
+    return load.fn(base(f"hf://org/{name}@{revision}"), str(where))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_revision_of_a_hub_is_downloaded_once_and_read_without_it_from_then_on(
+    name: str, hub: Hub, tmp_path: Path
+) -> None:
+    folder = published(name, hub.root / "org" / name / FIRST)
+    found = fetched(name, FIRST, tmp_path)
+    assert found.files == load.fn(base(str(folder)), str(tmp_path)).files
+    hub.server_close()
+    asked = len(hub.asked)
+    assert asked
+    assert fetched(name, FIRST, tmp_path) == found
+    assert stages.REUSED.get()
+    assert len(hub.asked) == asked
+    with pytest.raises(Unreachable, match="E-HUB-UNAVAILABLE"):
+        fetched(name, SECOND, tmp_path)
+
+
+def test_another_revision_is_another_stage(hub: Hub, tmp_path: Path) -> None:
+    for seed, revision in enumerate((FIRST, SECOND)):
+        published("bert", hub.root / "org" / "bert" / revision, seed)
+    first, second = (fetched("bert", revision, tmp_path) for revision in (FIRST, SECOND))
+    assert not stages.REUSED.get()
+    assert first.digest != second.digest
+    assert {name for name in first.files if first.files[name] != second.files[name]} == {"model.safetensors"}
+    assert fetched("bert", FIRST, tmp_path) == first
+
+
+def test_a_state_dict_is_downloaded_where_there_are_no_safetensors(hub: Hub, tmp_path: Path) -> None:
+    folder = published("bert", hub.root / "org" / "bert" / FIRST)
+    expected = logits(load.fn(base(str(folder)), str(tmp_path)), tmp_path)
+    torch.save(hf.BertForMaskedLM.from_pretrained(folder).state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(logits(fetched("bert", FIRST, tmp_path), tmp_path), expected)
+
+
+def test_a_revision_that_the_hub_does_not_have_is_missing(hub: Hub, tmp_path: Path) -> None:
+    published("bert", hub.root / "org" / "bert" / FIRST)
+    for name, revision in (("bert", SECOND), ("bart", FIRST)):
+        with pytest.raises(Missing, match="E-HUB-MISSING"):
+            fetched(name, revision, tmp_path)
