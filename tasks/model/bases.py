@@ -168,7 +168,8 @@ def _downloaded(name: str, revision: str, folder: Path) -> Path:
     with hub.coded(name, "E-MODEL-FORMAT", "a folder"):
         HfApi().model_info(name, revision=revision, timeout=hub.TIMEOUT)
         for weights in ([f"*{suffix}" for suffix in WEIGHTS], ["pytorch_model*.bin"]):
-            snapshot_download(name, revision=revision, local_dir=folder, allow_patterns=[*WANTED, *weights])
+            wanted = [*WANTED, *weights]
+            snapshot_download(name, revision=revision, local_dir=folder, allow_patterns=wanted, ignore_patterns="*/*")
             if any(folder.glob("*.safetensors")):
                 break
     rmtree(folder / ".cache", ignore_errors=True)  # the downloader's notes, with times in them

@@ -3,6 +3,7 @@
 import string
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any, NamedTuple
 
 import pytest
@@ -143,6 +144,16 @@ def test_another_revision_is_another_stage(hub: Hub, tmp_path: Path) -> None:
     assert first.digest != second.digest
     assert {name for name in first.files if first.files[name] != second.files[name]} == {"model.safetensors"}
     assert fetched("bert", FIRST, tmp_path) == first
+
+
+def test_what_a_hub_holds_beside_the_model_is_left_there(hub: Hub, tmp_path: Path) -> None:
+    folder = published("bert", hub.root / "org" / "bert" / FIRST)
+    wanted = load.fn(base(str(folder)), str(tmp_path)).files
+    copytree(folder, folder / "2_Dense")  # as sentence-transformers lays out what follows the model
+    for name in ("README.md", "training_args.bin", "modeling.py", "tf_model.h5"):
+        (folder / name).write_bytes(b"\x80\x04N.")
+    assert fetched("bert", FIRST, tmp_path).files == wanted
+    assert not [path for path in hub.asked if "resolve" in path and path.endswith((".md", ".py", ".h5", "args.bin"))]
 
 
 def test_a_state_dict_is_downloaded_where_there_are_no_safetensors(hub: Hub, tmp_path: Path) -> None:
