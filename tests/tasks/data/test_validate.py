@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tasks.data import splits
 from tasks.data.validate import check, validate
 from tasks.errors import BadInput
 from tasks.records import Checked, Snapshot
+from tests.tasks.data.test_duplicates import plain_set
 
 PUBLISHED = Path(__file__).parents[4] / "shared" / "data"
 TEXT, TAGS = "text-classification", "token-classification"
@@ -317,6 +318,67 @@ def test_an_automatic_row_of_a_group_that_examines_does_not_train() -> None:
     assert not train & (validation | test)
     found = Counter((line["reason"], line["detail"].rpartition(" ")[2]) for line in quarantine(record))
     assert found == {("leak-group", "(validation)"): len(validation), ("leak-group", "(test)"): len(test)}
+
+
+def twice_told(count: int = 140) -> list[dict[str, Any]]:
+    """Sentences that come again: as they were, under another label, changed a little, or from another customer."""
+    draw = np.random.default_rng(0)
+    found: list[dict[str, Any]] = []
+    for i in range(count):
+        words = [f"word{number}" for number in draw.integers(0, 400, 24)]
+        days, customers = draw.integers(1, 29, 2), draw.integers(0, 40, 2)
+        first, again = (
+            {"text": " ".join(words), "label": "ab"[i % 2], "time": f"2026-01-{day:02}", "group": f"customer {who}"}
+            for day, who in zip(days, customers, strict=True)
+        )
+        if i % 4 == 0:
+            again = {**first, "text": "  ".join(words) + " "}
+        elif i % 4 == 1:
+            again["label"] = "ba"[i % 2]
+        elif i % 4 == 2:
+            again["text"] = " ".join([*words[:-1], "changed"]).upper()
+        found += [first, again]
+    return [{**found[i], "split": "test" if i % 5 == 0 else "train"} for i in draw.permutation(len(found))]
+
+
+def folded(rows: Rows) -> list[str]:
+    return [" ".join(row["text"].split()) for row in rows]
+
+
+WAYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the splits that the source names, and what divides
+    "given, validation carved": (("train", "test"), {"by": "given"}),
+    "given, both carved by customer": (("train",), {"by": "given", "group": "customer"}),
+    "stratified": ((), {"by": "stratified"}),
+    "group": ((), {"by": "group", "group": "customer"}),
+    "time": ((), {"by": "time", "time": "time"}),
+}
+
+
+def divided(rows: Rows, way: str, duplicates: str) -> dict[str, list[dict[str, Any]]]:
+    """The rows that are written for each split."""
+    names, how = WAYS[way]
+    named = [{**row, "split": row["split"] if row["split"] in names else "".join(names[:1])} for row in rows]
+    split = recipe.SplitBy(by=how["by"], validation=0.25, test=0.25)
+    columns = {key: value for key, value in how.items() if key != "by"}
+    record = checked(named, rules={"duplicates": duplicates}, split=split, **columns)
+    return {name: content(record, name) for name in ("train", "validation", "test")}
+
+
+@pytest.mark.parametrize("duplicates", ["drop", "keep"])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_learned_and_what_is_examined_have_no_text_in_common(way: str, duplicates: str) -> None:
+    found = divided(twice_told(), way, duplicates)
+    assert min(map(len, found.values())) > 10
+    for earlier, later in combinations(map(folded, found.values()), 2):
+        assert not set(earlier) & set(later)
+        pairs = product(map(plain_set, earlier), map(plain_set, later))
+        assert max(len(one & other) / len(one | other) for one, other in pairs) < 0.9
+    if "group" in WAYS[way][1]:
+        customers = [{row["group"] for row in rows} for rows in found.values()]
+        assert sum(map(len, customers)) == len(set.union(*customers))
+    if way == "time":
+        days = [[row["time"] for row in rows] for rows in found.values()]
+        assert all(max(earlier) < min(later) for earlier, later in pairwise(days))
 
 
 SENTENCE = [("Ada", "B-PER"), ("wrote", "O"), ("in", "O"), ("London", "B-LOC")]
