@@ -26,7 +26,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,11 +66,14 @@ def is_spaced(text: str) -> bool:
     return text.isascii() or 2 * len(_UNSPACED.findall(text)) <= sum(map(len, text.split()))
 
 
-def repeats(texts: Ints, answers: Ints, among: Mask) -> Ints:
-    """For each row `among` these the first row with the same text and answer, NONE if it is the first itself."""
+def repeats(texts: Ints, answers: Ints, among: Mask, ranks: NDArray[Any]) -> Ints:
+    """For each row `among` these the first one with the same text and answer, NONE if it is the first itself.
+
+    The first is that of the lowest rank; of equal ones that which stands first.
+    """
     first = np.full(len(texts), NONE, np.int64)
     rows = np.flatnonzero(among)
-    order = rows[np.lexsort((answers[rows], texts[rows]))]
+    order = rows[np.lexsort((ranks[rows], answers[rows], texts[rows]))]
     new = np.ones(len(order), np.bool_)
     new[1:] = (np.diff(texts[order]) != 0) | (np.diff(answers[order]) != 0)
     leaders = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]

@@ -13,13 +13,14 @@ else it trains. So adding rows moves none: no champion has trained on what exami
 shares are met only on the average (0.1 of 1,000 rows: 100 ± 10). A label that would give less than half or more than
 twice its share gives that half or double, in the order of the points; where 50 rows or more are wanted this does not
 happen (chance below 1 in 10,000), below it single rows at the border may move when rows are added. Equal texts fall on
-one side.
+one side. Where they come from several groups or times, the copy that is kept is the one nearest to train: so a row that
+is added may bring a text from test into train, and never one that was learned into test.
 
 Rows that were labelled automatically train, whatever the way and wherever they stand: examined by the answers of a
 model, another would be asked how well it imitates them. The other rows are divided as if there were no such.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,11 @@ def _divided(traits: Traits, by: Method, split: recipe.SplitBy, grouped: bool) -
     if by == "group":
         return by_group(points(traits.groups, split.seed), split.validation, split.test)
     return stratified(points(traits.texts, split.seed), traits.strata, split.validation, split.test)
+
+
+def ranks(traits: Traits, by: Method, seed: int) -> NDArray[Any]:
+    """Which of several rows that say the same is kept: the surest to train, since the champion may have learned it."""
+    return traits.times if by == "time" else -points(traits.groups, seed)
 
 
 def points(hashes: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:

@@ -114,7 +114,8 @@ def decide(path: Path, survey: Survey, data: Data, wanted: Rules, problem: Probl
     if wanted.duplicates == "drop":
         said = (plan.fates == KEPT) & ~survey.automatic
         _refuse(plan, DUPLICATE, duplicates.twins(texts, (plan.fates == KEPT) & survey.automatic, said))
-        _refuse(plan, DUPLICATE, duplicates.repeats(texts, answers, (plan.fates == KEPT) & ~published))
+        ranks = splits.ranks(survey.traits, by, data.split.seed)
+        _refuse(plan, DUPLICATE, duplicates.repeats(texts, answers, (plan.fates == KEPT) & ~published, ranks))
     kept = plan.fates == KEPT
     carve = splits.to_carve(survey.named, by, data.split)
     codes[kept] = splits.divide(survey.traits.at(kept), by, carve, data.group is not None)

@@ -102,16 +102,20 @@ def test_folding_a_hostile_run_of_marks_takes_less_than_a_second() -> None:
     assert time.process_time() - began < 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.booleans()), max_size=40))
-def test_repetitions_point_to_the_first_row_of_their_kind(rows: list[tuple[int, int, bool]]) -> None:
-    texts, answers, among = (np.array([row[i] for row in rows], (np.int64, np.int64, np.bool_)[i]) for i in range(3))
-    first: dict[tuple[int, int], int] = {}
-    wanted = []
-    for i, (text, answer, counted) in enumerate(rows):
-        wanted.append(first[text, answer] if counted and (text, answer) in first else NONE)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.booleans(), st.integers(0, 3)), max_size=40))
+def test_repetitions_point_to_the_first_row_of_their_kind(rows: list[tuple[int, int, bool, int]]) -> None:
+    types = (np.int64, np.int64, np.bool_, np.int64)
+    texts, answers, among, ranks = (np.array([row[i] for row in rows], type) for i, type in enumerate(types))
+    kinds: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for i, (text, answer, counted, rank) in enumerate(rows):
         if counted:
-            first.setdefault((text, answer), i)
-    assert duplicates.repeats(texts, answers, among).tolist() == wanted
+            kinds.setdefault((text, answer), []).append((rank, i))
+    wanted = [NONE] * len(rows)
+    for places in kinds.values():
+        first = min(places)[1]
+        for _, i in places:
+            wanted[i] = NONE if i == first else first
+    assert duplicates.repeats(texts, answers, among, ranks).tolist() == wanted
 
 
 def test_twins_point_to_the_first_held_row_of_the_same_text() -> None:

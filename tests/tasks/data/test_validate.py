@@ -345,6 +345,10 @@ def folded(rows: Rows) -> list[str]:
     return [" ".join(row["text"].split()) for row in rows]
 
 
+def labels(rows: Rows) -> list[str]:
+    return [row["label"] for row in rows]
+
+
 WAYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the splits that the source names, and what divides
     "given, validation carved": (("train", "test"), {"by": "given"}),
     "given, both carved by customer": (("train",), {"by": "given", "group": "customer"}),
@@ -354,7 +358,7 @@ WAYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the splits that t
 }
 
 
-def divided(rows: Rows, way: str, duplicates: str) -> dict[str, list[dict[str, Any]]]:
+def divided(rows: Rows, way: str, duplicates: str = "drop") -> dict[str, list[dict[str, Any]]]:
     """The rows that are written for each split."""
     names, how = WAYS[way]
     named = [{**row, "split": row["split"] if row["split"] in names else "".join(names[:1])} for row in rows]
@@ -379,6 +383,22 @@ def test_what_is_learned_and_what_is_examined_have_no_text_in_common(way: str, d
     if way == "time":
         days = [[row["time"] for row in rows] for rows in found.values()]
         assert all(max(earlier) < min(later) for earlier, later in pairwise(days))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_in_another_order_are_divided_alike(way: str) -> None:
+    found, again = (divided(rows, way) for rows in (twice_told(), twice_told()[::-1]))
+    for split, rows in found.items():
+        one, other = (Counter(zip(folded(each), labels(each), strict=True)) for each in (rows, again[split]))
+        assert one == other
+
+
+def test_a_copy_that_comes_later_brings_no_learned_text_into_an_exam() -> None:
+    rows = [{**row, "group": f"customer {i % 40}"} for i, row in enumerate(many(200))]
+    copies = [{**row, "group": f"customer {50 + i % 7}"} for i, row in enumerate(rows[::3])]
+    before, after = (divided(each, "group") for each in (rows, [*rows, *copies]))
+    assert set(folded(before["train"])) <= set(folded(after["train"]))
+    assert set(folded(before["test"])) - set(folded(after["test"]))
 
 
 SENTENCE = [("Ada", "B-PER"), ("wrote", "O"), ("in", "O"), ("London", "B-LOC")]
