@@ -22,6 +22,7 @@ from tasks.data.tokenise import tokenise
 from tasks.errors import BadInput
 from tasks.records import Checked, Checkpoint
 from tests import makers
+from tests.tasks.test_problems import rows_of
 
 TEXT: recipe.Task = "text-classification"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hug", "##ging", "##s", "face", "in", "os", "##lo"]
@@ -190,6 +191,32 @@ def test_every_row_of_every_split_is_there_in_its_order(texts: makers.Made, tmp_
         decoded = [tokenizer.decode(shard.row(place)[0].tolist()) for place in range(rows)]
         whole = [text for text, found in zip(table["text"].to_pylist(), decoded, strict=True) if text == found]
         assert len(whole) == rows - round(texts.shards.truncated[split] * rows)
+
+
+@pytest.mark.parametrize("task", [task for task in problems.names() if problems.named(task).labelled])
+def test_labels_are_read_back_from_their_numbers(task: recipe.Task, tmp_path: Path) -> None:
+    problem, rows = problems.named(task), labelled(task)
+    (answer,) = problem.answers
+    told = [row[answer] if isinstance(row[answer], list) else [row[answer]] for row in rows]
+    labels = tuple(sorted({label for each in told for label in each}, reverse=True))
+    pq.write_table(pa.table(problem.columns(rows, answered=True)), tmp_path / "split.parquet")
+    encoder = tokenisers.encoder(trained("wordpiece"), 128, problem)
+    numbers = {label: number for number, label in enumerate(labels)}
+    encode_split(tmp_path / "split.parquet", tmp_path / "split", encoder, numbers, problem)
+    shard = shards.read(tmp_path / "split")
+    found = problem.decoded(shard.labels, shard, labels)
+    assert len(labels) > 2
+    if task == "multi-label-classification":  # sets, told in the order of their numbers
+        assert [set(each) for each in found] == [set(each) for each in told]
+        assert all([numbers[label] for label in each] == sorted(numbers[label] for label in each) for each in found)
+    else:
+        assert list(found) == [row[answer] for row in rows]
+
+
+def labelled(task: recipe.Task) -> list[dict[str, Any]]:
+    if task == "text-classification":
+        return list(makers.messages(60))
+    return list(makers.sentences(60)) if task == "token-classification" else rows_of(task, 60)
 
 
 def test_the_length_is_what_cuts(texts: makers.Made) -> None:

@@ -9,9 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from tasks import recipe, stages
+from tasks.data.tokenise import tokenise
 from tasks.model import bundle
+from tasks.model.finetune import finetune
 from tasks.model.package import convert, package
-from tasks.records import Bundle
+from tasks.records import Bundle, Checked
 from tests import makers
 
 TEXTS = [row["text"] for row in makers.messages(40, seed=9)]
@@ -100,6 +102,24 @@ def test_a_bundle_describes_itself(texts: makers.Made, tmp_path: Path) -> None:
     }
     assert len(golden) == texts.recipe.package.golden
     assert set(golden[0]) == {"input", "answer", "score"}
+
+
+def test_labels_have_the_numbers_in_a_bundle_that_checked_rows_gave_them(texts: makers.Made, tmp_path: Path) -> None:
+    wanted, task, old = ("praise", "billing", "delivery"), texts.recipe.task, texts.checked
+    assert wanted != old.labels
+    facts = {"rows": old.rows, "quarantined": old.quarantined, "labels": wanted}
+    checked = Checked.of(old.files, parents=old.parents, **facts)
+    shards = tokenise.fn(checked, texts.base, task, texts.recipe.tokens)
+    trained = finetune.fn(texts.base, shards, task, texts.recipe.train, "small", texts.recipe.digest)
+    made = package.fn(trained, shards, checked, task, texts.recipe.package)
+    folder = stages.checkout(made.files, tmp_path / "bundle")
+    described, config = (json.loads((folder / name).read_text()) for name in ("bundle.json", "config.json"))
+    assert made.labels == tuple(described["labels"]) == wanted
+    assert config["id2label"] == {str(number): label for number, label in enumerate(wanted)}
+    assert config["label2id"] == {label: number for number, label in enumerate(wanted)}
+    rows = makers.messages(40, seed=9)
+    answers = bundle.Model.load(folder).predict([row["text"] for row in rows])
+    assert sum(each.answer == row["label"] for each, row in zip(answers, rows, strict=True)) > 30
 
 
 def test_the_history_of_training_is_not_served(texts: makers.Made) -> None:
