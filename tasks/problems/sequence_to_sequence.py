@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tasks.metrics.marks import Marks
 
 LEAD = 3  # sentences
+END = re.compile(r"[.!?](?=\s+\S)|[。！？](?=\s*[^\s。！？”’」』）])")  # of a sentence that is not the last, nor quoted
 
 
 class SequenceToSequence(Problem):
@@ -55,8 +57,14 @@ class SequenceToSequence(Problem):
 
     def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
         texts = [row["source"] for row in rows]
-        lead = [" ".join(re.split(r"(?<=[.!?。！？])\s+", text)[:LEAD]) for text in texts]
+        lead = list(map(_lead, texts))
         return {"copy": texts} | ({f"the first {LEAD} sentences": lead} if lead != texts else {})
+
+
+def _lead(text: str) -> str:
+    """The first sentences of a text, as they stand there."""
+    end = next(islice(END.finditer(text), LEAD - 1, None), None)
+    return text[: end.end()] if end else text
 
 
 PROBLEM = SequenceToSequence()
