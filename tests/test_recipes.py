@@ -10,7 +10,8 @@ from tests.bench import reproduce
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "flows/recipes").rglob("*.yaml"))
-QUICK = ("quickstart", "own", "questions", "paraphrase", "resume_zh")  # run shrunk by the fast tier: seconds each
+# run shrunk by the fast tier: seconds each
+QUICK = ("quickstart", "own", "questions", "paraphrase", "resume_zh", "002_customised")
 SMALL = "{architecture: encoder, num_layers: 1, d_model: 32, num_heads: 2}"
 WRITTEN = {"tokens.tokenizer": "{train: byte-bpe, vocabulary: 2000}"}
 SHRUNK = {

@@ -1,19 +1,27 @@
-"""The Transformer of one's own that ships is a BERT under other names, and is loaded from its my_model.pt."""
+"""Recipes of the seeds: each learns, and the Transformer of one's own among them is a BERT under other names."""
 
 import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from infra.settings import settings
 from tasks import recipe, stages
 from tasks.data import tokenisers
+from tasks.data.ingest import ingest
+from tasks.data.tokenise import tokenise
+from tasks.data.validate import validate
 from tasks.model import architectures
+from tasks.model.finetune import finetune
 from tasks.model.load import load
+from tasks.model.training import Job, lay_out, model_of
+from tests import makers, test_recipes
 from tests.tasks.data.test_tokenisers import trained
 
 SOURCE = Path(__file__).parents[2] / "flows" / "recipes" / "seeds" / "custom_transformer.py"
@@ -81,3 +89,48 @@ def test_its_recipe_takes_the_weights_and_draws_a_head(
 def test_rows_that_are_longer_than_the_positions_are_refused(ours: ModuleType) -> None:
     with pytest.raises(ValueError, match="rows of 17 tokens, but pe_input is 16"):
         ours.CustomTransformer(**SIZES, vocabulary=60, labels=2, length=17)
+
+
+LEARNED = {"train.epochs": "6", "train.batch": "16", "train.learning_rate": "1e-2", "train.early_stopping": "0"}
+SHRUNK = test_recipes.SHRUNK | LEARNED | {"model.base": test_recipes.SMALL.replace("num_layers: 1", "num_layers: 2")}
+STILL = {"002_customised": ("model.encoder.embed_tokens.", "model.encoder.layers.0.")}  # below the layers that learn
+
+
+def few(source: Path, target: Path) -> None:
+    """Some rows of each split of a dataset, from all over it."""
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        rows = 200 if path.stem == "train" else 40
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            pq.write_table(table.take(list(range(0, len(table), len(table) // rows))), target / path.name)
+        elif path.suffix == ".jsonl":
+            lines = path.read_text().splitlines(keepends=True)
+            (target / path.name).write_text("".join(lines[:: len(lines) // rows]))
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_while_a_seed_trains_its_loss_falls_and_its_weights_move(
+    path: Path, datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = SHRUNK | test_recipes.OTHERWISE.get(path.stem, {})
+    what = recipe.load(path, [f"{name}={value}" for name, value in changes.items()])
+    few(datasets / str(what.data.source), tmp_path / "data" / str(what.data.source))
+    monkeypatch.setenv("VERNAL_DATA", str(tmp_path / "data"))
+    with makers.at_home(tmp_path / "home"):
+        snapshot = ingest.fn(what.data, what.task, str(path.parent))
+        checked = validate.fn(snapshot, what.task, what.data, what.rules)
+        base = load.fn(what.model, str(path.parent))
+        shards = tokenise.fn(checked, base, what.task, what.tokens)
+        job = Job(base=base, data=shards, task=what.task, train=what.train, name="a", run_key="b", checkpoints="c")
+        lay_out(tmp_path / "job", job)
+        model_of(tmp_path / "job", job).save_pretrained(tmp_path / "before")
+        trained = finetune.fn(base, shards, what.task, what.train, what.name, what.digest)
+        paths = (tmp_path / "before" / "model.safetensors", stages.open_file(trained.files["model.safetensors"]))
+        before, after = map(load_file, paths)
+        history = stages.open_file(trained.files["history.jsonl"]).read_text().splitlines()
+    losses = [point["loss"] for point in map(json.loads, history) if "loss" in point]
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+    still = {name for name in after if torch.equal(after[name], before[name])}
+    assert still == {name for name in before if name.startswith(STILL.get(path.stem, ()))}
+    assert len(before) > len(still) + 10
