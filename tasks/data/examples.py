@@ -14,8 +14,8 @@ BATCH = 4096  # rows at once; enough for a tokenizer to keep two threads busy
 
 
 def columns(table: Path, problem: Problem) -> Iterator[dict[str, pa.Array]]:
-    """The roles of the rows of a checked split, a batch at a time."""
-    with pq.ParquetFile(table) as file:
+    """The roles of the rows of a checked split, a batch at a time; not read ahead, as in `survey.batches`."""
+    with pq.ParquetFile(table, pre_buffer=False) as file:
         for batch in file.iter_batches(BATCH, columns=list(problem.roles)):
             yield {role: batch.column(role) for role in problem.roles}
 

@@ -122,9 +122,12 @@ def _hash(text: str) -> int:
 
 
 def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Batches of a file of rows (those of `columns` that it has), each with the number of its first row."""
+    """Batches of a file of rows (those of `columns` that it has), each with the number of its first row.
+
+    Not read ahead: Arrow would keep the packed bytes of all groups until the last is read.
+    """
     start = 0
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=BATCH, columns=columns):
             yield start, batch
             start += len(batch)
@@ -142,6 +145,6 @@ def some_tag_is_prefixed(path: Path, problem: Problem) -> bool:
     tags = next((role for role, kind in problem.answers.items() if kind == "tags"), None)
     if tags is None:
         return False
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         batches = file.iter_batches(batch_size=BATCH, columns=[tags])
         return any(pc.any(pc.match_substring(batch[tags].flatten(), "-")).as_py() for batch in batches)
