@@ -113,7 +113,7 @@ def package(
 
 def evaluate(bundle: Bundle, checked: Checked, metric: recipe.Metric, exam: recipe.Exam) -> Key[Report]:
     section = {"metric": metric, "slices": list(exam.slices)}
-    return Key("evaluate", 4, Report, (bundle.digest, checked.digest), section)
+    return Key("evaluate", 5, Report, (bundle.digest, checked.digest), section)
 
 
 def register(name: str, bundle: Bundle, report: Report) -> Key[Version]:
@@ -122,7 +122,7 @@ def register(name: str, bundle: Bundle, report: Report) -> Key[Version]:
 
 def promote(version: Version, checked: Checked, metric: recipe.Metric, gate: recipe.Gate) -> Key[Verdict]:
     section = {"metric": metric, "gate": _dump(gate)}
-    return Key("promote", 2, Verdict, (version.digest, checked.digest), section)
+    return Key("promote", 3, Verdict, (version.digest, checked.digest), section)
 
 
 def _dump(section: recipe.Section) -> dict[str, Any]:
@@ -152,22 +152,16 @@ def every(verb: str, record: type[R]) -> Iterator[R]:
             yield record.model_validate(manifest["record"])
 
 
-def known(verb: str, record: type[R], digest: Digest) -> R | None:
-    """The record of a verb that has this digest, or None."""
-    named = artifacts().read_manifest(_by_digest(verb, digest))
-    manifest = artifacts().read_manifest(named["stage"]) if named else None
-    return record.model_validate(manifest["record"]) if manifest else None
-
-
 def by_digest(verb: str, record: type[R], digest: Digest) -> R:
     """The record of a verb that has this digest.
 
     Raises:
         Missing: E-REG-MISSING, no finished stage of the store made it.
     """
-    found = known(verb, record, digest)
-    if found is not None:
-        return found
+    named = artifacts().read_manifest(_by_digest(verb, digest))
+    manifest = artifacts().read_manifest(named["stage"]) if named else None
+    if manifest is not None:
+        return record.model_validate(manifest["record"])
     for each in every(verb, record):  # made before stages were found by what they made
         if each.digest == digest:
             return each

@@ -42,7 +42,7 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
 
     Raises:
         Corrupt: E-GOLDEN, the bundle does not answer as it was packaged.
-        BadInput: E-EXAM-SEEN, a model that it comes from has learned all test rows.
+        BadInput: E-EXAM-SEEN, hardly any test row is new to the models that it comes from.
     """
     model = Model.load(stages.checkout(bundle.files, folder / "bundle"), hardware.chosen())
     model.check()

@@ -126,33 +126,39 @@ def judged(
     metric: recipe.Metric,
     how: recipe.Gate,
 ) -> dict[str, Any]:
-    """Both models sit the exam now, of rows that neither of them has learned; the fields of the Verdict.
-
-    Raises:
-        BadInput: E-EXAM-SEEN, there are no such rows.
-    """
+    """Both models sit the exam now, of rows that neither of them has learned; the fields of the Verdict."""
     challenger = stages.by_digest("package", Bundle, version.bundle)
     former = ledger.champion(version.name)
     champion = bases.registered(version.name, former) if former != version.number else None
     live = stages.by_digest("package", Bundle, champion.bundle) if champion else None
-    exam = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
-    before = [*ancestors(challenger), *((live, *ancestors(live)) if live else ())]
-    exam = exam.at(unseen(exam, checked, before))
-    labels = challenger.labels
+    verdict: dict[str, Any] = {
+        "name": version.name,
+        "version": version.number,
+        "promoted": False,
+        "metric": metric,
+        "champion": champion.number if champion else None,
+        **dict.fromkeys(("gain", "low", "high")),
+    }
+    whole = Exam.read(task, stages.open_file(checked.files["test.parquet"]))
+    try:
+        new = unseen(whole, checked, [*ancestors(challenger), *((live, *ancestors(live)) if live else ())])
+    except BadInput as error:
+        return {**verdict, "reasons": [str(error)]}
+    exam, labels = whole.at(new), challenger.labels
     theirs = exam.sat_by(opened(challenger, folder / "challenger")).marked(labels)
     ours = exam.sat_by(opened(live, folder / "champion")).marked(labels) if live else None
     found = gate.judge(ours, theirs, metric, how)
     again = ("it is the champion already", *gate.broken_floors(theirs, how))
-    return {
-        "name": version.name,
-        "version": version.number,
+    known = int((~new).sum())
+    return verdict | {
         "promoted": found.promoted,
-        "metric": metric,
-        "champion": champion.number if champion else None,
         "gain": found.gain,
         "low": found.low,
         "high": found.high,
-        "reasons": list(again if former == version.number else found.reasons),
+        "reasons": [
+            *(again if former == version.number else found.reasons),
+            *([f"{known:,} test rows were left out, since one of the models has learned them"] if known else []),
+        ],
     }
 
 
