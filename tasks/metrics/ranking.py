@@ -22,17 +22,21 @@ OF_GROUPS = ("ndcg_10", "mrr", *(f"hit_{places}" for places in HITS))  # MLflow 
 METRICS = ("auc", *OF_GROUPS)
 
 
-def marks(truth: npt.ArrayLike, predicted: npt.ArrayLike, groups: Sequence[Hashable] | None = None) -> Columns:
+def marks(
+    truth: npt.ArrayLike, predicted: npt.ArrayLike, groups: Sequence[Hashable] | None = None, *, least: float = 0.0
+) -> Columns:
     """The marks of rows; without groups there is only AUC.
 
     A group's marks stand on its first row: a resample of rows is then one of whole groups.
 
     Args:
-        truth: (rows,) relevance from 0; AUC asks only whether it is above.
+        truth: (rows,) relevance from 0.
         predicted: (rows,) scores, higher is better.
+        least: relevance that counts as such where AUC asks for yes or no; 0: any that is above.
     """
     relevance, score = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    columns = {"truth": relevance, "predicted": score}
+    relevant = relevance >= least if least else relevance > 0
+    columns = {"truth": relevant.astype(np.float64), "predicted": score}
     if groups is None:
         return Columns(columns, {"auc": auc})
     columns |= {name: np.zeros(len(score)) for name in ("first", *OF_GROUPS)}

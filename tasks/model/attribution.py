@@ -18,11 +18,10 @@ from tasks.metrics.words import spans
 from tasks.model.bundle import Model
 from tasks.model.exam import Sitting
 from tasks.problems.contract import Floats, Problem, Row
-from tasks.problems.text_classification import softmax
+from tasks.problems.text_classification import sigmoid
 
 ROWS = 8  # that are explained
 PARTS = 64  # of a row that are taken away; of a longer one each is several words
-SURE = 1e-7  # what single precision cannot tell from 0
 DELETED = 2  # parts that are taken away together to see whether the weights are right
 
 
@@ -51,12 +50,13 @@ def explained(sitting: Sitting, model: Model) -> dict[str, Any]:
     draw = np.random.default_rng(0)
     for number, parts in islice(most_confident(sitting), ROWS):
         row, answer = sitting.exam.rows[number], sitting.predicted[number]
-        found = chances(model, [row, *(without(row, [part]) for part in parts)], answer)
-        whole, (odds, *fallen) = found[0], log_odds(found)
-        weights = odds - np.array(fallen)
+        whole, *fallen = log_odds(model, [row, *(without(row, [part]) for part in parts)], answer)
+        weights = whole - np.array(fallen)
         order = np.argsort(-weights, kind="stable")
         taken = (order[:DELETED], draw.choice(order[DELETED:], DELETED, replace=False))
-        lost.append(whole - chances(model, [without(row, [parts[at] for at in each]) for each in taken], answer))
+        left = log_odds(model, [without(row, [parts[at] for at in each]) for each in taken], answer)
+        chance = float(sigmoid(whole))
+        lost.append(chance - sigmoid(left))
         texts = [
             [
                 [row[role][part.start : part.end], float(weight)]
@@ -65,18 +65,21 @@ def explained(sitting: Sitting, model: Model) -> dict[str, Any]:
             ]
             for role in sitting.exam.problem.inputs
         ]
-        rows.append({"truth": sitting.exam.truth[number], "answer": answer, "chance": float(whole), "texts": texts})
+        rows.append({"truth": sitting.exam.truth[number], "answer": answer, "chance": chance, "texts": texts})
     weightiest, others = np.mean(lost, axis=0).tolist() if lost else (0.0, 0.0)
     return {"rows": rows, "deleted": DELETED, "weightiest": weightiest, "others": others}
 
 
 def most_confident(sitting: Sitting) -> Iterator[tuple[int, list[Part]]]:
-    """Numbers and parts of the rows that have enough of them: mistakes first, of the most probable answer first."""
+    """Numbers and parts of the rows that have enough of them: mistakes first, of the most probable answer first.
+
+    Not of rows that were cut: what the model did not read has no weight, and takes its place when a word goes.
+    """
     right = np.array([guess == true for guess, true in zip(sitting.predicted, sitting.exam.truth, strict=True)])
     scores = np.array([each.score for each in sitting.answers], float)
     for number in np.lexsort((-scores, right)).tolist():
         parts = parts_of(sitting.exam.problem, sitting.exam.rows[number])
-        if len(parts) >= 2 * DELETED:
+        if len(parts) >= 2 * DELETED and not sitting.answers[number].truncated:
             yield number, parts
 
 
@@ -98,13 +101,8 @@ def without(row: Row, parts: Iterable[Part]) -> Row:
     return left
 
 
-def chances(model: Model, rows: list[Row], label: str) -> Floats:
-    """How probable the label is for each row, (rows,)."""
-    logits = np.stack(model.outputs(model.problem.given(model, rows)))
-    return softmax(logits)[:, model.labels.index(label)]
-
-
-def log_odds(chances: Floats) -> Floats:
-    """ln p / (1 - p), finite where a probability was rounded to 0 or 1."""
-    held = np.clip(chances.astype(np.float64), SURE, 1 - SURE)
-    return np.log(held / (1 - held))
+def log_odds(model: Model, rows: list[Row], label: str) -> Floats:
+    """ln p / (1 - p) of the label for each row, (rows,): its logit above what the others come to together."""
+    logits = np.stack(model.outputs(model.problem.given(model, rows))).astype(np.float64)
+    place = model.labels.index(label)
+    return np.asarray(logits[:, place] - np.logaddexp.reduce(np.delete(logits, place, axis=1), axis=1))

@@ -28,7 +28,7 @@ from tasks.recipe import Task
 from tasks.records import Bundle, Shards
 
 SHOTS = 16  # rows of each label
-MOST = 16  # answers that a row may have, each of which a language model reads behind it
+MOST = 20_000  # times that a language model reads a row, once with each answer that it may have
 
 ZERO, FEW = "before fine-tuning", f"few-shot, {SHOTS} rows a label"
 TOLD = "before fine-tuning, the likeliest to follow"
@@ -65,9 +65,10 @@ def answers(folder: Path, bundle: Bundle, exam: Exam, test: Shard) -> Iterator[t
 
 
 def posed(exam: Exam, labels: tuple[str, ...]) -> list[Posed]:
-    """The rows as a language model can be asked; none, where their answers cannot be listed or are too many."""
-    found = [exam.problem.posed(row, labels) for row in exam.rows]
-    return [each for each in found if each] if all(each and len(each[1]) <= MOST for each in found) else []
+    """The rows as a language model can be asked; none, where their answers cannot be listed, or are too many in all."""
+    found = [each for row in exam.rows if (each := exam.problem.posed(row, labels))]
+    whole = len(found) == len(exam.rows) and sum(len(choices) for _, choices in found) <= MOST
+    return found if whole else []
 
 
 def tells(base: Path) -> bool:

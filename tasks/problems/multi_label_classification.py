@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from tasks.encoding import Encoded, Encoder
 from tasks.problems.contract import Answerer, Prediction, Problem, Row, most_common
+from tasks.problems.text_classification import sigmoid
 
 if TYPE_CHECKING:
     from tasks.metrics.marks import Marks
@@ -37,7 +38,7 @@ class MultiLabelClassification(Problem):
         encoded = self.given(model, rows)
         found = []
         for logits, cut in zip(model.outputs(encoded), encoded.truncated, strict=True):
-            chances = 1 / (1 + np.exp(-logits))
+            chances = sigmoid(logits)
             named = np.flatnonzero(logits > 0)
             answer = [model.labels[each] for each in named]
             least = float(np.maximum(chances, 1 - chances).min())

@@ -1,7 +1,8 @@
 """How well a text answers another: results of a query, answers to a question, what a reader goes on to click or buy.
 
 Rows of the same text are one list, which the answers put in order. A pair that nobody saw and a pair that was passed
-over are different things: rows are what was shown, and `relevant` is what became of it, from 0 (passed over) to 1.
+over are different things: rows are what was shown, and `relevant` is what became of it, from 0 (passed over) to 1. For
+AUC, half and more is relevant; NDCG takes the shares as gains.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +15,13 @@ import numpy.typing as npt
 from tasks.encoding import Encoded, Encoder
 from tasks.problems.contract import Answerer, Prediction, Problem, Row
 from tasks.problems.similarity import jaccard
+from tasks.problems.text_classification import sigmoid
 
 if TYPE_CHECKING:
     from tasks.metrics.marks import Marks
+
+
+HALF = 0.5  # from which a share counts as relevant where it is asked for yes or no
 
 
 class Relevance(Problem):
@@ -31,7 +36,8 @@ class Relevance(Problem):
 
     @property
     def watched(self) -> tuple[str, ...]:
-        return ("auc",)
+        """The loss first: it tells a better step even where all validation rows are relevant."""
+        return ("loss", "auc")
 
     def fault(self, row: Row) -> str | None:
         return None if 0 <= row["relevant"] <= 1 else f"relevant {row['relevant']:g}, wanted 0..1"
@@ -47,7 +53,7 @@ class Relevance(Problem):
 
     def answer(self, model: Answerer, rows: Sequence[Row]) -> list[Prediction]:
         encoded = self.given(model, rows)
-        chances = [1 / (1 + np.exp(-logits[0])) for logits in model.outputs(encoded)]
+        chances = [sigmoid(logits[0]) for logits in model.outputs(encoded)]
         pairs = zip(chances, encoded.truncated, strict=True)
         return [Prediction(float(chance), None, bool(cut)) for chance, cut in pairs]
 
@@ -57,7 +63,8 @@ class Relevance(Problem):
     def marks(self, truth: Sequence[Any], answers: Sequence[Any], labels: tuple[str, ...]) -> "Marks":
         from tasks.metrics import ranking
 
-        return ranking.marks([each["relevant"] for each in truth], answers, [each["text"] for each in truth])
+        shares, texts = [each["relevant"] for each in truth], [each["text"] for each in truth]
+        return ranking.marks(shares, answers, texts, least=HALF)
 
     def reduced(self, logits: Any, batch: Any) -> Any:
         return logits[..., 0]
@@ -65,15 +72,21 @@ class Relevance(Problem):
     def watch(self, loss: float, kept: npt.NDArray[Any], shard: Any, labels: tuple[str, ...]) -> dict[str, float]:
         from tasks.metrics import ranking
 
-        return {"auc": float(ranking.marks(shard.labels[:, 0], kept).score("auc"))}
+        return {"auc": float(ranking.marks(shard.labels[:, 0], kept, least=HALF).score("auc"))}
 
     def baselines(self, train: Iterable[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
-        shown: dict[str, list[float]] = {}
+        shown = {row["pair"]: [0.0, 0] for row in rows}  # of the pairs that are asked for: taken, shown
+        every: list[float] = [0.0, 0]
         for row in train:
-            shown.setdefault(row["pair"], []).append(row["relevant"])
-        usual = float(np.mean([each for found in shown.values() for each in found]))
-        popular = [(sum(found := shown.get(row["pair"], [])) + usual) / (len(found) + 1) for row in rows]
-        return {"how popular it is": popular, "shared words": [jaccard(row["text"], row["pair"]) for row in rows]}
+            for counts in (every, shown.get(row["pair"], [0.0, 0])):
+                counts[0] += row["relevant"]
+                counts[1] += 1
+        usual = every[0] / every[1]
+        popular = {pair: (taken + usual) / (times + 1) for pair, (taken, times) in shown.items()}
+        return {
+            "how popular it is": [popular[row["pair"]] for row in rows],
+            "shared words": [jaccard(row["text"], row["pair"]) for row in rows],
+        }
 
 
 PROBLEM = Relevance()

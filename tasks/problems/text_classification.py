@@ -24,8 +24,9 @@ class TextClassification(Problem):
     head = "AutoModelForSequenceClassification"
     metrics = ("macro_f1", "accuracy", "macro_precision", "macro_recall", *MEANS)
 
-    def posed(self, row: Row, labels: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-        return "\n".join(self.said(row)), {label.replace("_", " "): label for label in labels}
+    def posed(self, row: Row, labels: tuple[str, ...]) -> tuple[str, dict[str, Any]] | None:
+        written = {label.replace("_", " "): label for label in labels}
+        return ("\n".join(self.said(row)), written) if len(written) == len(labels) else None
 
     def encode(self, rows: Mapping[str, Any], encoder: Encoder, labels: Mapping[str, int] | None) -> Encoded:
         texts = [rows[role].to_pylist() for role in self.inputs]
@@ -58,6 +59,11 @@ def softmax(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[An
     """Probabilities of the last axis."""
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+
+
+def sigmoid(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    """Probabilities, each by itself; written so that no logit is too large for it."""
+    return np.asarray(np.exp(-np.logaddexp(0, -logits)))
 
 
 PROBLEM = TextClassification()

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tasks import problems, stages
 from tasks.model import attribution
 from tasks.model.attribution import Part
 from tasks.model.bundle import Model
+from tasks.model.exam import Exam, Sitting
+from tasks.problems.contract import Prediction
+from tasks.problems.text_classification import sigmoid
 from tests import makers
 
 
@@ -36,17 +40,25 @@ def test_mistakes_come_first_and_the_most_confident_of_them(texts: makers.Made) 
     assert mistaken == sorted(mistaken, reverse=True)
 
 
-def test_an_answer_loses_more_without_its_words_than_without_others(texts: makers.Made, tmp_path: Path) -> None:
+def test_an_answer_loses_more_without_its_words_than_without_others(texts: makers.Made) -> None:
     found = facts(texts)["attribution"]
     assert found["weightiest"] > 0.3
     assert found["weightiest"] > 3 * abs(found["others"])
 
 
-def test_the_chance_of_a_label_is_that_of_the_answer(texts: makers.Made, tmp_path: Path) -> None:
+def test_the_odds_of_a_label_are_those_of_the_answer(texts: makers.Made, tmp_path: Path) -> None:
     model = Model.load(texts.folder(texts.bundle, tmp_path))
     rows: list[Any] = [{"text": row["text"]} for row in makers.messages(5, seed=3)]
     for row, told in zip(rows, model.predict(rows), strict=True):
-        assert attribution.chances(model, [row], told.answer) == pytest.approx([told.score])
+        assert sigmoid(attribution.log_odds(model, [row], told.answer)) == pytest.approx([told.score])
+
+
+def test_rows_that_were_cut_or_have_few_words_are_passed_over() -> None:
+    rows = ["cut off at the end", "too short here", "wrong but long enough", "right and long enough"]
+    exam = Exam(problems.named("text-classification"), pa.table({"text": rows, "label": ["a", "a", "a", "b"]}))
+    answers = tuple(Prediction("b", 0.9, truncated=row.startswith("cut")) for row in rows)
+    found = attribution.most_confident(Sitting(exam, answers, ("a", "b")))
+    assert [number for number, _ in found] == [2, 3]
 
 
 def test_what_is_cut_out_leaves_the_rest_of_each_text() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tasks import problems
 from tasks.model import before
 from tests import makers
 
@@ -81,3 +82,12 @@ def test_and_with_the_likeliest_choice(telling: Path, tmp_path: Path) -> None:
         facts = report(makers.walked(tmp_path / "home", recipe, tmp_path / "asked"), tmp_path)
     assert facts["baselines"][before.TOLD]["accuracy"] > 0.7
     assert facts["baselines"]["the longest choice"]["accuracy"] < 0.6
+
+
+def test_labels_that_are_written_alike_are_not_put_to_a_language_model() -> None:
+    problem = problems.named("text-classification")
+    assert problem.posed({"text": "a"}, ("late_order", "late order")) is None
+    assert problem.posed({"text": "a"}, ("late_order", "praise")) == (
+        "a",
+        {"late order": "late_order", "praise": "praise"},
+    )

@@ -28,6 +28,12 @@ def test_what_was_taken_often_is_popular_and_what_was_never_shown_is_as_usual() 
     assert found["shared words"] == [0, 0.5, 0]
 
 
+def test_half_and_more_is_relevant_where_it_is_asked_for_yes_or_no() -> None:
+    truth = [{"text": "a", "relevant": share} for share in (0.2, 0.9, 0.4, 0.5)]
+    marks = RELEVANCE.marks(truth, [0.1, 0.8, 0.6, 0.5], ())
+    assert float(marks.score("auc")) == roc_auc_score([0, 1, 0, 1], [0.1, 0.8, 0.6, 0.5])
+
+
 def events(folder: Path, count: int) -> list[dict[str, Any]]:
     """What users of MovieLens rated, in the order of time: the films of a user's day are one list."""
     table = pq.read_table(folder / "movielens_pairs" / "train.parquet").to_pylist()[:count]
