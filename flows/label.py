@@ -1,7 +1,9 @@
 """A model's answers to rows as tasks for Label Studio, the least certain first: they are worth a person's time most.
 
 Fields and controls have the names of the recipe's columns, so the recipe that made the model reads the tasks back:
-annotated ones as rows of a person, the others as automatic ones with their confidence. All rows are held in memory.
+annotated ones as rows of a person, the others as automatic ones with their confidence. Of tasks that
+were labelled before, those that a person annotated in this column are left out, and of the others only the data are
+taken: what a model said in another column would come back as a person's. All rows are held in memory.
 """
 
 import logging
@@ -63,7 +65,7 @@ def label(reference: str, source: str) -> list[dict[str, Any]]:
 
 
 def read(source: str, what: Recipe) -> list[Fitted]:
-    """The rows of a source that have the inputs of a recipe.
+    """The rows of a source that have the inputs of a recipe, and no person's answer to a task.
 
     Raises:
         BadInput: E-DATA-EMPTY, there is none.
@@ -72,18 +74,25 @@ def read(source: str, what: Recipe) -> list[Fitted]:
         checked_location(source)
     except ValueError as error:
         raise BadInput("E-SOURCE-SCHEME", f"what is to be labelled is no place of rows; wanted {error}") from error
-    rows, faults = [], []
+    (control,) = (what.data.columns(what.problem)[role] for role in what.problem.answers)
+    rows, faults, annotated = [], [], 0
     for place, _, found in everything(sources.resolve(source, Path.cwd())):
         try:
             if not isinstance(found, Row):
                 raise Unfit(found.reason, found.detail)
-            rows.append(fitted(found.values, what.problem, what.data, answered=False))
+            if found.annotated and found.values.get(control) is not None:
+                annotated += 1
+                continue
+            values = found.values if found.data is None else found.data
+            rows.append(fitted(values, what.problem, what.data, answered=False))
         except Unfit as unfit:
             faults.append(f"{place} {unfit.detail}")
     if not rows:
         why = f"none of {len(faults)} rows can be answered: {listed(faults)}" if faults else "no rows"
-        raise BadInput("E-DATA-EMPTY", f"{source}: {why}; name a source that has some")
-    log.info("%d rows; left out, since they cannot be answered: %s", len(rows), listed(faults) or "none")
+        done = f", besides {annotated} that a person annotated" if annotated else ""
+        raise BadInput("E-DATA-EMPTY", f"{source}: {why}{done}; name a source that has some")
+    left = listed(faults) or "none"
+    log.info("%d rows; annotated: %d; left out, since they cannot be answered: %s", len(rows), annotated, left)
     return rows
 
 

@@ -18,6 +18,7 @@ from tasks import stages
 from tasks.data.ingest import ingest
 from tasks.data.tokenise import tokenise
 from tasks.data.validate import validate
+from tasks.errors import BadInput
 from tasks.model.bundle import Model
 from tasks.model.finetune import finetune
 from tasks.model.load import load
@@ -196,6 +197,45 @@ def test_rows_that_cannot_be_answered_are_left_out_and_told(
     with caplog.at_level(logging.INFO, "vernal.label"):
         assert len(labelled(capsys, "text-classification", source)) == 1
     assert "rows.jsonl:2 'message' is not there; rows.jsonl:3 found a list, wanted an object" in caplog.text
+
+
+def chosen(**controls: str) -> dict[str, Any]:
+    parts = [{"from_name": name, "type": "choices", "value": {"choices": [each]}} for name, each in controls.items()]
+    return {"score": 0.9, "result": parts}
+
+
+def test_of_tasks_that_were_labelled_before_the_data_are_kept_and_nothing_that_was_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = [{"message": f"where is my parcel {i}", "who": "Ann"} for i in range(4)]
+    told = [
+        {"predictions": [chosen(intent="delivery", tone="calm")]},
+        {"annotations": [chosen(tone="angry")]},
+        {"annotations": [chosen(intent="delivery")], "predictions": [chosen(intent="refund")]},
+        {},
+    ]
+    source = tmp_path / "source.json"
+    source.write_text(json.dumps([{"data": each, **more} for each, more in zip(data, told, strict=True)]))
+    with caplog.at_level(logging.INFO, "vernal.label"):
+        tasks = labelled(capsys, "text-classification", source)
+    assert "3 rows; annotated: 1;" in caplog.text
+    assert sorted(task["data"]["message"] for task in tasks) == [data[i]["message"] for i in (0, 1, 3)]
+    for task in tasks:
+        assert task["data"].keys() == {"message", "who"}
+        task["annotations"] = [chosen(intent="delivery")]
+    path = tmp_path / "tasks.json"
+    path.write_text(json.dumps(tasks))
+    other = recipe("text-classification").data.model_copy(update={"source": path.name, "label": "tone"})
+    with pytest.raises(BadInput, match="E-SCHEMA column 'tone'"):
+        ingest.fn(other, "text-classification", str(tmp_path))
+
+
+def test_where_a_person_annotated_all_there_is_nothing_to_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source.json"
+    source.write_text(json.dumps([{"data": {"message": "where is it"}, "annotations": [chosen(intent="delivery")]}]))
+    assert "no rows, besides 1 that a person annotated;" in refusal(capsys, "text-classification", source)
 
 
 def test_what_cannot_be_answered_is_one_coded_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

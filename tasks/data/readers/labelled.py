@@ -83,9 +83,10 @@ def _row(number: int, task: Any) -> Row | Fault:
         made = [each for each in _of(task, "annotations", list) if not _of(each, "was_cancelled", bool)]
         guessed = _of(task, "predictions", list)
         if made:
-            return Row(number, data | _chosen(made[-1]))
+            return Row(number, data | _chosen(made[-1]), data=data)
         if guessed:
-            return Row(number, data | _chosen(guessed[-1]) | {CONFIDENCE: guessed[-1].get("score")}, automatic=True)
+            values = data | _chosen(guessed[-1]) | {CONFIDENCE: guessed[-1].get("score")}
+            return Row(number, values, automatic=True, data=data)
         return Row(number, data)
     except Unfit as unfit:
         return Fault(number, unfit.reason, unfit.detail, task)

@@ -50,6 +50,12 @@ class Row(NamedTuple):
     number: int  # 1-based, of its line (or of the row, where a format has no lines)
     values: dict[str, Any]
     automatic: bool = False  # whether its answers are a model's, which no person has looked at
+    data: dict[str, Any] | None = None  # of a task that was answered: its values without the answers
+
+    @property
+    def annotated(self) -> bool:
+        """Whether a person answered the task that the row was."""
+        return self.data is not None and not self.automatic
 
 
 class Fault(NamedTuple):

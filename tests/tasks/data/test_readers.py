@@ -160,6 +160,7 @@ class TestTasksThatWereLabelled:
                 "days": 2.5,
                 "note": "from a friend",
             },
+            data={"text": "well", "product": "rake"},
         )
 
     def test_the_last_annotation_counts_that_nobody_cancelled(self) -> None:
@@ -167,11 +168,14 @@ class TestTasksThatWereLabelled:
         cancelled = {"result": [chosen("label", "cancelled")], "was_cancelled": True}
         guess = {"result": [chosen("label", "guess")], "score": 0.9}
         found = of_task(*words, cancelled, predictions=[guess])
-        assert found == Row(1, {"text": "well", "label": "last"})
+        assert found == Row(1, {"text": "well", "label": "last"}, data={"text": "well"})
+        assert isinstance(found, Row)
+        assert found.annotated
 
     def test_a_prediction_alone_makes_an_automatic_row_with_its_confidence(self) -> None:
         guesses = [{"result": [chosen("label", word)], "score": 0.87} for word in ("old", "new")]
-        row = Row(1, {"text": "well", "label": "new", "confidence": 0.87}, automatic=True)
+        row = Row(1, {"text": "well", "label": "new", "confidence": 0.87}, automatic=True, data={"text": "well"})
+        assert not row.annotated
         assert of_task(predictions=guesses) == row
         assert of_task({"result": [], "was_cancelled": True}, predictions=guesses) == row
 
@@ -179,12 +183,12 @@ class TestTasksThatWereLabelled:
         assert of_task(label="x") == Row(1, {"text": "well", "label": "x"})
 
     def test_what_is_chosen_goes_before_what_the_data_say(self) -> None:
-        assert of_task({"result": [chosen("text", "b")]}) == Row(1, {"text": "b"})
+        assert of_task({"result": [chosen("text", "b")]}) == Row(1, {"text": "b"}, data={"text": "well"})
 
     def test_spans_are_left_alone(self) -> None:
         span = {"from_name": "ner", "type": "labels", "value": {"start": 0, "end": 4, "labels": ["X"]}}
         relation = {"type": "relation", "from_id": "a", "to_id": "b"}
-        assert of_task({"result": [span, relation, span]}) == Row(1, {"text": "well"})
+        assert of_task({"result": [span, relation, span]}) == Row(1, {"text": "well"}, data={"text": "well"})
 
     @pytest.mark.parametrize(
         ("found", "expected"),
