@@ -1,9 +1,9 @@
 """A model's answers to rows as tasks for Label Studio, the least certain first: they are worth a person's time most.
 
 Fields and controls have the names of the recipe's columns, so the recipe that made the model reads the tasks back:
-annotated ones as rows of a person, the others as automatic ones with their confidence. Of tasks that
-were labelled before, those that a person annotated in this column are left out, and of the others only the data are
-taken: what a model said in another column would come back as a person's. All rows are held in memory.
+annotated ones as rows of a person, the others as automatic ones with their confidence. Of tasks that were labelled
+before, those that a person annotated in this column are left out, and of the others only the data are taken: what a
+model said in another column would come back as a person's. All rows are held in memory.
 """
 
 import logging
@@ -74,13 +74,14 @@ def read(source: str, what: Recipe) -> list[Fitted]:
         checked_location(source)
     except ValueError as error:
         raise BadInput("E-SOURCE-SCHEME", f"what is to be labelled is no place of rows; wanted {error}") from error
-    (control,) = (what.data.columns(what.problem)[role] for role in what.problem.answers)
+    ((role, kind),) = what.problem.answers.items()
+    control = what.data.columns(what.problem)[role]
     rows, faults, annotated = [], [], 0
     for place, _, found in everything(sources.resolve(source, Path.cwd())):
         try:
             if not isinstance(found, Row):
                 raise Unfit(found.reason, found.detail)
-            if found.annotated and found.values.get(control) is not None:
+            if found.annotated and (kind == "labels" or found.values.get(control) is not None):
                 annotated += 1
                 continue
             values = found.values if found.data is None else found.data

@@ -80,7 +80,7 @@ class Key(Generic[R]):
 
 def ingest(source: Digest, task: recipe.Task, data: recipe.Data) -> Key[Snapshot]:
     columns = {**data.columns(problems.named(task)), "time": data.time, "group": data.group}
-    return Key("ingest", 2, Snapshot, (source,), {"task": task, "data": columns})
+    return Key("ingest", 3, Snapshot, (source,), {"task": task, "data": columns})
 
 
 def validate(snapshot: Snapshot, task: recipe.Task, data: recipe.Data, rules: recipe.Rules) -> Key[Checked]:

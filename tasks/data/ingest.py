@@ -65,7 +65,7 @@ def take(parts: list[Part], task: Task, data: Data, folder: Path) -> Snapshot:
                 columns.see(found.values)
                 try:
                     named = splits.LABELLED_BY_A_MODEL if found.automatic else split
-                    kept.add(place, named, fitted(found.values, problem, data))
+                    kept.add(place, named, fitted(found.values, problem, data, annotated=found.annotated))
                 except Unfit as unfit:
                     fault = Fault(found.number, unfit.reason, unfit.detail, found.values)
             account[fault.reason if fault else "kept"] += 1

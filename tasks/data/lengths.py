@@ -124,7 +124,7 @@ def _rows(found: Iterator[object], recipe: Recipe) -> Iterator[Said]:
     for each in found:
         if isinstance(each, Row):
             with suppress(Unfit):
-                yield fitted(each.values, recipe.problem, recipe.data).values
+                yield fitted(each.values, recipe.problem, recipe.data, annotated=each.annotated).values
 
 
 def _encoder(recipe: Recipe, said: list[Said], own: bytes | None) -> Encoder | None:

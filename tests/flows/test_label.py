@@ -230,6 +230,14 @@ def test_of_tasks_that_were_labelled_before_the_data_are_kept_and_nothing_that_w
         ingest.fn(other, "text-classification", str(tmp_path))
 
 
+def test_no_label_of_several_is_an_annotation_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "source.json"
+    nothing = {"data": {"text": "thank you"}, "annotations": [{"result": []}]}
+    source.write_text(json.dumps([{"data": {"text": "the rake broke"}}, nothing]))
+    (task,) = labelled(capsys, "multi-label-classification@1", source)
+    assert task["data"] == {"text": "the rake broke"}
+
+
 def test_where_a_person_annotated_all_there_is_nothing_to_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,14 +27,20 @@ class Fitted(NamedTuple):
     characters: int
 
 
-def fitted(values: Mapping[str, Any], problem: Problem, data: Data, *, answered: bool = True) -> Fitted:
+def fitted(
+    values: Mapping[str, Any], problem: Problem, data: Data, *, answered: bool = True, annotated: bool = False
+) -> Fitted:
     """A row's columns by their role, with its answers or without; the other scalar ones as text in `extra`.
+
+    `annotated`: by a person in a tool that is silent where nothing was chosen, so labels that are not there are none.
 
     Raises:
         Unfit: missing-column, type, encoding, tags-length, row-form, text-nul, text-surrogate.
     """
     columns = data.columns(problem)
     roles = problem.roles if answered else problem.inputs
+    if annotated:
+        values = {columns[role]: [] for role, kind in roles.items() if kind == "labels"} | dict(values)
     row = {role: FIT[kind](_present(values, columns[role]), columns[role]) for role, kind in roles.items()}
     if answered and (fault := problem.fault(row)):
         raise Unfit("tags-length" if problem.tagged else "row-form", fault)

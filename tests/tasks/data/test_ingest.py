@@ -169,6 +169,24 @@ class TestRows:
         several = taken(folder, "multi-label-classification", labels="sentiment")
         assert [row["labels"] for row in rows(several)] == [["positive"], ["neutral"]]
 
+    def test_a_person_who_chose_no_label_said_that_none_fits_where_any_number_may(self, tmp_path: Path) -> None:
+        said = [{"result": [{"type": "choices", "from_name": "topics", "value": {"choices": ["tools"]}}]}]
+        nothing: dict[str, Any] = {"result": []}
+        tasks = [
+            {"data": {"text": "a fine rake"}, "annotations": said},
+            {"data": {"text": "thank you"}, "annotations": [nothing], "predictions": said},
+            {"data": {"text": "well"}, "annotations": [nothing | {"was_cancelled": True}]},
+            {"data": {"text": "so it is"}, "predictions": [nothing]},
+        ]
+        folder = source(tmp_path / "in", train__json=json.dumps(tasks))
+        several = taken(folder, "multi-label-classification", labels="topics")
+        assert [(row["text"], row["labels"], row["split"]) for row in rows(several)] == [
+            ("a fine rake", ["tools"], "train"),
+            ("thank you", [], "train"),
+        ]
+        assert [one["reason"] for one in quarantine(several)] == ["missing-column"] * 2
+        assert [row["text"] for row in rows(taken(folder, label="topics"))] == ["a fine rake"]
+
 
 class TestQuarantine:
     def test_each_bad_row_is_there_with_place_reason_detail_and_itself(self, tmp_path: Path) -> None:
