@@ -85,7 +85,7 @@ def ingest(source: Digest, task: recipe.Task, data: recipe.Data) -> Key[Snapshot
 
 def validate(snapshot: Snapshot, task: recipe.Task, data: recipe.Data, rules: recipe.Rules) -> Key[Checked]:
     section = {"task": task, "split": _dump(data.split), "rules": _dump(rules)}
-    return Key("validate", 3, Checked, (snapshot.digest,), section)
+    return Key("validate", 4, Checked, (snapshot.digest,), section)
 
 
 def load(source: Digest | None, model: recipe.Model) -> Key[Checkpoint]:

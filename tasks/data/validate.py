@@ -100,7 +100,8 @@ def decide(path: Path, survey: Survey, data: Data, wanted: Rules, problem: Probl
     """The fate and the split of every row: repetitions first, then splits, then leaks.
 
     Rows of a published validation or test set stay whole. What a person said of a text goes before what a model said of
-    it, and no row that a model labelled trains beside an exam that has its group.
+    it. A row that a model labelled does not train where validation or test, unless they were published, have its group;
+    that is a part of dividing, whatever `rules.leaks` says, since a person's row of the group would not train either.
 
     Raises:
         BadInput: E-SPLIT-GIVEN or E-SPLIT-COLUMN.
@@ -119,15 +120,14 @@ def decide(path: Path, survey: Survey, data: Data, wanted: Rules, problem: Probl
     kept = plan.fates == KEPT
     carve = splits.to_carve(survey.named, by, data.split)
     codes[kept] = splits.divide(survey.traits.at(kept), by, carve, data.group is not None)
+    if data.group is not None and by != "time":
+        groups = np.unique(survey.groups, return_inverse=True)[1].astype(np.int64)
+        held = kept & (codes > splits.TRAIN) & ~published
+        _refuse(plan, LEAK_GROUP, duplicates.twins(groups, kept & survey.automatic, held))
     if wanted.leaks != "keep":
         if carve.validation:
             _find_leaks(path, plan, splits.VALIDATION, wanted.similarity, problem)
         _find_leaks(path, plan, splits.TRAIN, wanted.similarity, problem)
-        if data.group is not None and by != "time":
-            groups = np.unique(survey.groups, return_inverse=True)[1].astype(np.int64)
-            kept = plan.fates == KEPT
-            held = kept & (codes > splits.TRAIN) & ~published
-            _refuse(plan, LEAK_GROUP, duplicates.twins(groups, kept & survey.automatic, held))
     return plan
 
 
@@ -144,19 +144,19 @@ class Refused(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What `write` wrote: kept rows, and those with a fault, those that repeat and those that leak."""
+    """What `write` wrote: kept rows, and those with a fault, those that leak and those that are only not needed."""
 
     tally: rules.Tally
     faults: Refused
-    repeats: Refused
     leaks: Refused
+    spared: Refused
 
     @property
     def refused(self) -> Counter[str]:
-        return self.faults.counts + self.repeats.counts + self.leaks.counts
+        return self.faults.counts + self.leaks.counts + self.spared.counts
 
     def kind(self, fate: int) -> Refused:
-        return self.faults if fate < DUPLICATE else self.repeats if fate == DUPLICATE else self.leaks
+        return self.faults if fate < DUPLICATE else self.leaks if fate in (LEAK_EXACT, LEAK_NEAR) else self.spared
 
 
 def write(path: Path, plan: Plan, form: rules.Form, folder: Path) -> Written:

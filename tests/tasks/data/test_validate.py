@@ -310,10 +310,11 @@ def test_what_a_person_said_of_a_text_goes_before_what_a_model_said() -> None:
     assert record.rows["train"] == 11
 
 
-def test_an_automatic_row_of_a_group_that_examines_does_not_train() -> None:
+@pytest.mark.parametrize("leaks", ["drop", "refuse", "keep"])
+def test_an_automatic_row_of_a_group_that_examines_does_not_train(leaks: str) -> None:
     rows = [{**row, "group": f"customer {i // 5}"} for i, row in enumerate(many(500))]
     guessed = [{**row, "group": f"customer {i}"} for i, row in enumerate(automatic(many(100, start=500)))]
-    record = checked([*rows, *guessed], group="customer")
+    record = checked([*rows, *guessed], group="customer", rules={"leaks": leaks})
     train, validation, test = ({row["group"] for row in content(record, name)} for name in splits.NAMES)
     assert not train & (validation | test)
     found = Counter((line["reason"], line["detail"].rpartition(" ")[2]) for line in quarantine(record))
