@@ -17,7 +17,8 @@ one side. Where they come from several groups or times, the copy that is kept is
 is added may bring a text from test into train, and never one that was learned into test.
 
 Rows that were labelled automatically train, whatever the way and wherever they stand: examined by the answers of a
-model, another would be asked how well it imitates them. The other rows are divided as if there were no such.
+model, another would be asked how well it imitates them. The other rows are divided as if there were no such. Those that
+do not belong in train, by their group or their time, `validate` leaves out.
 """
 
 from typing import Any, Literal, NamedTuple

@@ -18,7 +18,7 @@ from tasks.problems.contract import texts_of as texts_in
 
 BATCH = 8192
 KEPT = 0
-FATES = ("kept", *rules.REASONS, "duplicate", "leak-exact", "leak-near", "leak-group")
+FATES = ("kept", *rules.REASONS, "duplicate", "leak-exact", "leak-near", "leak-group", "leak-time")
 
 
 @dataclass(frozen=True)

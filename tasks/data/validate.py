@@ -42,7 +42,7 @@ from tasks.recipe import Data, Rules, Task
 from tasks.records import Checked, Snapshot, canonical
 from tasks.verb import verb
 
-DUPLICATE, LEAK_EXACT, LEAK_NEAR, LEAK_GROUP = range(FATES.index("duplicate"), len(FATES))
+DUPLICATE, LEAK_EXACT, LEAK_NEAR, LEAK_GROUP, LEAK_TIME = range(FATES.index("duplicate"), len(FATES))
 SHOWN = 10
 
 log = logging.getLogger("vernal.validate")
@@ -100,8 +100,9 @@ def decide(path: Path, survey: Survey, data: Data, wanted: Rules, problem: Probl
     """The fate and the split of every row: repetitions first, then splits, then leaks.
 
     Rows of a published validation or test set stay whole. What a person said of a text goes before what a model said of
-    it. A row that a model labelled does not train where validation or test, unless they were published, have its group;
-    that is a part of dividing, whatever `rules.leaks` says, since a person's row of the group would not train either.
+    it. A row that a model labelled does not train where validation or test, unless they were published, have its group,
+    nor, where time divides, if it is no older than they are; that is a part of dividing, whatever `rules.leaks` says,
+    since a person's row would not train there either.
 
     Raises:
         BadInput: E-SPLIT-GIVEN or E-SPLIT-COLUMN.
@@ -120,9 +121,13 @@ def decide(path: Path, survey: Survey, data: Data, wanted: Rules, problem: Probl
     kept = plan.fates == KEPT
     carve = splits.to_carve(survey.named, by, data.split)
     codes[kept] = splits.divide(survey.traits.at(kept), by, carve, data.group is not None)
-    if data.group is not None and by != "time":
+    held = kept & (codes > splits.TRAIN) & ~published
+    if by == "time" and held.any():
+        first = np.flatnonzero(held)[np.argmin(survey.times[held])]
+        late = kept & survey.automatic & (survey.times >= survey.times[first])
+        _refuse(plan, LEAK_TIME, np.where(late, first, duplicates.NONE))
+    elif data.group is not None:
         groups = np.unique(survey.groups, return_inverse=True)[1].astype(np.int64)
-        held = kept & (codes > splits.TRAIN) & ~published
         _refuse(plan, LEAK_GROUP, duplicates.twins(groups, kept & survey.automatic, held))
     if wanted.leaks != "keep":
         if carve.validation:
@@ -232,6 +237,8 @@ def _why(plan: Plan, row: int, found: rules.Row, form: rules.Form, places: Mappi
         return rules.Fault(reason, f"repeats {places[other]}")
     if reason == "leak-group":
         alike = "is of the group of"
+    elif reason == "leak-time":
+        alike = "is no older than"
     else:
         alike = f"{plan.similarity[row]:.2f} like" if row in plan.similarity else "equals"
     return rules.Fault(reason, f"{alike} {places[other]} ({splits.NAMES[plan.splits[other]]})")

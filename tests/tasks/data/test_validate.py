@@ -281,7 +281,7 @@ def automatic(rows: Rows) -> Rows:
 @pytest.mark.parametrize(("by", "column"), [("stratified", {}), ("group", {"group": "who"}), ("time", {"time": "at"})])
 def test_rows_that_were_labelled_automatically_train_whatever_the_way(by: Any, column: dict[str, Any]) -> None:
     traits = [{"group": f"customer {i // 5}", "time": f"{2001 + i}-01-01"} for i in range(300)]
-    rows = [{**row, **each} for row, each in zip([*many(200), *automatic(many(100, start=200))], traits, strict=True)]
+    rows = [{**row, **each} for row, each in zip([*automatic(many(100, start=200)), *many(200)], traits, strict=True)]
     record = checked(rows, split=recipe.SplitBy(by=by, validation=0.2, test=0.2), **column)
     assert {row["split"] for name in ("validation", "test") for row in content(record, name)} == {""}
     assert [row["split"] for row in content(record, "train")].count("automatic") == 100
@@ -319,6 +319,19 @@ def test_an_automatic_row_of_a_group_that_examines_does_not_train(leaks: str) ->
     assert not train & (validation | test)
     found = Counter((line["reason"], line["detail"].rpartition(" ")[2]) for line in quarantine(record))
     assert found == {("leak-group", "(validation)"): len(validation), ("leak-group", "(test)"): len(test)}
+
+
+@pytest.mark.parametrize("leaks", ["drop", "refuse", "keep"])
+def test_an_automatic_row_that_is_no_older_than_the_exam_does_not_train(leaks: str) -> None:
+    traits = [{"time": f"{2001 + i}-01-01"} for i in range(300)]
+    guessed = [{**row, **each} for row, each in zip(automatic(many(300, start=500)), traits, strict=True)]
+    rows = [{**row, **each} for row, each in zip(many(300), traits, strict=True)]
+    split = recipe.SplitBy(by="time", validation=0.2, test=0.2)
+    record = checked([*rows, *guessed], time="at", rules={"leaks": leaks}, split=split)
+    assert record.rows == {"train": 360, "validation": 60, "test": 60}
+    assert [row["split"] for row in content(record, "train")].count("automatic") == 180
+    found = Counter((line["reason"], line["detail"]) for line in quarantine(record))
+    assert found == {("leak-time", "is no older than train.jsonl:181 (validation)"): 120}
 
 
 def twice_told(count: int = 140) -> list[dict[str, Any]]:
