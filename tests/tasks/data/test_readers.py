@@ -191,6 +191,17 @@ class TestTasksThatWereLabelled:
         assert of_task({"result": [span, relation, span]}) == Row(1, {"text": "well"}, data={"text": "well"})
 
     @pytest.mark.parametrize(
+        "region",
+        [{"start": 0, "end": 4}, {"x": 1, "y": 2, "width": 3, "height": 4}, {"ranges": [{"start": 1, "end": 9}]}],
+    )
+    def test_what_was_chosen_for_a_region_is_none_of_the_whole_task(self, region: dict[str, Any]) -> None:
+        part = chosen("label", "part")
+        part["value"] |= region
+        alone, both = ({"result": results} for results in ([part], [part, chosen("label", "whole"), part]))
+        assert of_task(alone) == Row(1, {"text": "well"}, data={"text": "well"})
+        assert of_task(both) == Row(1, {"text": "well", "label": "whole"}, data={"text": "well"})
+
+    @pytest.mark.parametrize(
         ("found", "expected"),
         [
             (3, "task-form"),
