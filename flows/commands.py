@@ -147,7 +147,8 @@ def label(given: argparse.Namespace) -> int:
     _tell()
     with _nothing_to_collect():
         from flows import label as tasks
-    print(json.dumps(tasks.label(given.model, given.source), indent=1))
+    found = (json.dumps(each, ensure_ascii=False) for each in tasks.label(given.model, given.source))
+    print("[" + ",\n".join(found) + "]")
     return 0
 
 

@@ -139,6 +139,18 @@ def test_tasks_have_the_champion_s_answers_under_the_recipe_s_names_the_least_ce
     assert scores == sorted(scores)
 
 
+def test_what_is_printed_is_one_array_with_a_task_on_each_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = ["Wo bleibt mein Päckchen?", "耙子坏了"]
+    source = write(tmp_path / "rows.jsonl", [{"message": each} for each in messages])
+    assert main(["label", "text-classification", str(source)]) == 0
+    printed = capsys.readouterr().out
+    lines = [line.strip("[ ,]") for line in printed.splitlines()]
+    assert [json.loads(line) for line in lines] == json.loads(printed)
+    assert all(each in printed for each in messages)
+
+
 def test_a_set_of_labels_is_as_certain_as_its_least_certain_label_named_or_not(
     made: Labellers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
