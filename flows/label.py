@@ -14,7 +14,7 @@ from flows import explain
 from tasks import stages
 from tasks.data import sources
 from tasks.data.ingest import everything
-from tasks.data.readers.labelled import CONFIDENCE
+from tasks.data.readers.labelled import CONFIDENCE, written
 from tasks.data.readers.lines import Row, Unfit
 from tasks.data.readers.roles import Fitted, fitted
 from tasks.errors import BadInput, listed
@@ -104,14 +104,6 @@ def task(labelled: Labelled, what: Recipe, model: str) -> dict[str, Any]:
     inputs = {columns[role]: value for role, value in row.values.items()}
     others = {name: value for name, value in row.extra.items() if name != CONFIDENCE}
     answer = labelled.answer.answer
-    result = {
-        "from_name": control,
-        "to_name": next(iter(inputs)),
-        "type": "choices",
-        "value": {"choices": answer if isinstance(answer, list) else [answer]},
-    }
+    choices = answer if isinstance(answer, list) else [answer]
     kept = {name: value for name, value in ((what.data.time, row.time), (what.data.group, row.group)) if name and value}
-    return {
-        "data": inputs | kept | others,
-        "predictions": [{"model_version": model, "score": labelled.confidence, "result": [result]}],
-    }
+    return written(inputs | kept | others, control, next(iter(inputs)), choices, labelled.confidence, model)

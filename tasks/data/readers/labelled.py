@@ -1,4 +1,4 @@
-"""Tasks as Label Studio exports them in JSON: one array in a file, each task a row of its data and of what was chosen.
+"""Tasks as Label Studio exports and imports them: one JSON array, each task a row of its data and of what was chosen.
 
 A value stands in the column that its control is called by (`from_name`), over one of the data. Read are choices, texts,
 numbers and ratings of a whole task; other results, such as spans and boxes, and what was chosen for one of those, are
@@ -27,6 +27,14 @@ CONFIDENCE = "confidence"
 
 class Choice(str):
     """All that was chosen, by one word: a text, and a list of one where any number may be chosen."""
+
+
+def written(
+    data: dict[str, Any], control: str, over: str, choices: list[str], score: float, model: str
+) -> dict[str, Any]:
+    """A task with what a model chose in a control over one of the data; `rows` reads it back as an automatic row."""
+    result = {"from_name": control, "to_name": over, "type": "choices", "value": {"choices": choices}}
+    return {"data": data, "predictions": [{"model_version": model, "score": score, "result": [result]}]}
 
 
 def rows(file: BufferedReader, name: str) -> Iterator[Row | Fault]:

@@ -179,6 +179,14 @@ class TestTasksThatWereLabelled:
         assert of_task(predictions=guesses) == row
         assert of_task({"result": [], "was_cancelled": True}, predictions=guesses) == row
 
+    def test_a_task_that_is_written_is_read_back_as_the_automatic_row_that_it_was_made_of(self) -> None:
+        data = {"text": "well"}
+        for choices in ([], ["a"], ["a", "b"]):
+            task = labelled.written(data, "label", "text", choices, 0.5, "kind@1")
+            row = only("json", json.dumps([task]).encode())
+            found = choices if len(choices) != 1 else choices[0]
+            assert row == Row(1, data | {"label": found, "confidence": 0.5}, automatic=True, data=data)
+
     def test_without_either_a_row_is_what_its_data_are(self) -> None:
         assert of_task(label="x") == Row(1, {"text": "well", "label": "x"})
 
