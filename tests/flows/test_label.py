@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -149,6 +150,16 @@ def test_what_is_printed_is_one_array_with_a_task_on_each_line(
     lines = [line.strip("[ ,]") for line in printed.splitlines()]
     assert [json.loads(line) for line in lines] == json.loads(printed)
     assert all(each in printed for each in messages)
+
+
+def test_whoever_reads_only_the_beginning_gets_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "rows.jsonl", ROWS["text-classification"])
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert main(["label", "text-classification", str(source)]) == 141
+    monkeypatch.undo()
 
 
 def test_a_set_of_labels_is_as_certain_as_its_least_certain_label_named_or_not(
