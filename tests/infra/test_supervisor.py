@@ -60,7 +60,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         program.stop()
 
 
-def until(true: Callable[[], object], patience: float = 20.0) -> None:
+def until(true: Callable[[], object], patience: float = 60.0) -> None:
     deadline = time.monotonic() + patience
     while not true():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -71,7 +71,7 @@ def test_sigterm_ends_every_program_and_what_it_started(pair: Pair) -> None:
     child = pair.up()
     assert len(pair.left()) == 3, "two programs and a child of the second"
     child.terminate()
-    assert child.wait(20) == 0
+    assert child.wait(60) == 0
     assert pair.left() == []
     assert not (pair.home / "up").exists()
     assert {part["state"] for part in pair.parts().values()} == {"down"}
@@ -103,7 +103,7 @@ def test_a_program_that_does_not_come_back_is_tried_again_at_longer_intervals(pa
 def test_a_second_supervisor_starts_nothing(pair: Pair) -> None:
     pair.up()
     before = pair.pids()
-    assert pair.start().wait(20) == 9
+    assert pair.start().wait(60) == 9
     assert pair.pids() == before
     assert len(pair.left()) == 3
 
@@ -123,13 +123,13 @@ def test_what_a_killed_supervisor_left_is_watched_by_the_next_and_not_started_tw
     os.kill(before[0], signal.SIGKILL)
     until(lambda: pair.parts()["first"]["restarts"] == 1 and pair.parts()["first"]["state"] == "running")
     successor.terminate()
-    assert successor.wait(20) == 0
+    assert successor.wait(60) == 0
     assert pair.left() == []
 
 
 def test_a_program_that_does_not_come_up_ends_all_with_its_last_words(pair: Pair) -> None:
     (pair.home / "broken").touch()
-    assert pair.start().wait(20) == 4
+    assert pair.start().wait(60) == 4
     assert pair.left() == []
     failure = pair.told()["failure"]
     assert failure["code"] == "E-STACK-PART"
@@ -140,7 +140,7 @@ def test_sigterm_while_it_comes_up_leaves_nothing(pair: Pair) -> None:
     child = pair.start()
     until(lambda: (pair.home / "first" / "pid").exists())
     child.terminate()
-    assert child.wait(20) == 0
+    assert child.wait(60) == 0
     assert pair.left() == []
 
 
