@@ -105,10 +105,11 @@ def few(source: Path, target: Path) -> None:
             table = pq.read_table(path)
             pq.write_table(table.take(list(range(0, len(table), len(table) // rows))), target / path.name)
         elif path.suffix == ".jsonl":
-            lines = path.read_text().splitlines(keepends=True)
-            (target / path.name).write_text("".join(lines[:: len(lines) // rows]))
+            lines = path.read_bytes().splitlines(keepends=True)
+            (target / path.name).write_bytes(b"".join(lines[:: len(lines) // rows]))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("path", sorted(SOURCE.parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_while_a_seed_trains_its_loss_falls_and_its_weights_move(
     path: Path, datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

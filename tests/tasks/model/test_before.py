@@ -59,6 +59,7 @@ def telling(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return there / "base"
 
 
+@pytest.mark.matrix
 def test_a_language_model_answers_before_it_is_trained_with_the_likeliest_label(telling: Path, tmp_path: Path) -> None:
     sections: dict[str, Any] = {"model": {"base": str(telling)}, "tokens": {"length": 96}, "train": TRAIN}
     with makers.at_home(tmp_path / "home"):
@@ -67,6 +68,7 @@ def test_a_language_model_answers_before_it_is_trained_with_the_likeliest_label(
     assert facts["baselines"][before.TOLD]["accuracy"] > 0.7
 
 
+@pytest.mark.matrix
 def test_and_with_the_likeliest_choice(telling: Path, tmp_path: Path) -> None:
     names, rows = list(makers.SUBJECTS), makers.messages(300)
     places = [each % len(names) for each in range(len(rows))]  # where the order of the choices begins
