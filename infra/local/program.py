@@ -47,9 +47,12 @@ class Program:
 
     @property
     def pids(self) -> list[int]:
-        """The program's own process, while it lives."""
-        if self._child:
-            self._child.poll()
+        """The program's own process, while it lives; our own child needs no mark, and in its first moment shows none.
+
+        Linux has an empty /proc/PID/environ between the end of the old memory and the beginning of the new in exec.
+        """
+        if self._child and self._child.poll() is None:
+            return [self._child.pid]
         pid = processes.written(self._pid)
         return [pid] if pid and processes.carries(pid, self._mark) else []
 

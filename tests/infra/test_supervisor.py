@@ -77,6 +77,15 @@ def test_sigterm_ends_every_program_and_what_it_started(pair: Pair) -> None:
     assert {part["state"] for part in pair.parts().values()} == {"down"}
 
 
+def test_a_program_is_alive_before_its_environment_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = programs(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "carries", lambda *_: False)
+        assert first.start().alive
+    first.stop()
+    assert not first.alive
+
+
 def test_a_program_that_dies_is_started_again_and_the_other_left_alone(pair: Pair) -> None:
     pair.up()
     first, second = pair.pids()
