@@ -40,10 +40,10 @@ Posed = tuple[str, dict[str, Any]]  # a prompt, and texts that may follow it, ea
 log = logging.getLogger("vernal.evaluate")
 
 
-def answers(folder: Path, bundle: Bundle, exam: Exam, test: Shard) -> Iterator[tuple[str, list[Any]]]:
+def answers(folder: Path, bundle: Bundle, exam: Exam, test: Shard | None) -> Iterator[tuple[str, list[Any]]]:
     """Name and answers of each way in which the bundle's base can be asked.
 
-    It lies in `bundle` of the folder; `test` are the rows of the exam in its tokens.
+    It lies in `bundle` of the folder; `test` are the rows of the exam in its tokens; None of a language model.
 
     What has no weights before it is trained, or is a module of the user's own, is not asked.
     """
@@ -57,7 +57,7 @@ def answers(folder: Path, bundle: Bundle, exam: Exam, test: Shard) -> Iterator[t
     elif (asked := posed(exam, bundle.labels)) and tells(there):
         log.info("%s: %d test rows", TOLD, len(exam.rows))
         yield TOLD, likeliest(as_it_is(folder / "before", folder / "bundle", there, TELLING), asked)
-    if list(exam.problem.answers.values()) == ["label"]:
+    if test is not None and list(exam.problem.answers.values()) == ["label"]:
         data = stages.by_digest("tokenise", Shards, bundle.parents[1])
         train = shards.read(stages.checkout(data.files, folder / "shards") / "train")
         log.info("%s: %d test rows", FEW, len(exam.rows))

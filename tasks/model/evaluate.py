@@ -50,9 +50,9 @@ def examine(folder: Path, bundle: Bundle, checked: Checked, metric: recipe.Metri
     unseen = ancestry.unseen(whole, checked, ancestry.ancestors(bundle))
     exam = whole.at(unseen)
     sitting = exam.sat_by(model)
-    test = encoded(folder, exam, model)
     scores = scored(exam.problem, sitting.marks)
-    if "loss" not in scores:
+    test = None if "loss" in scores else encoded(folder, exam, model)
+    if test is not None:
         scores["loss"], _ = loop.evaluate(model.forward, test, objective=exam.problem)
     low, high = of_one(sitting.marks, metric, CONFIDENCE, DRAWS, 0)
     confidence = sitting.confidence()
